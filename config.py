@@ -1,0 +1,309 @@
+"""The arguments of main.py: typed dataclasses, filled from YAML and command line, checked before anything is loaded.
+
+    args = get_args(["--config", "configs/sample_joint.yaml", "--lr", "3e-4"])
+
+The command line wins over the file. Every mistake becomes one `ConfigError` that says where, what, and what would be
+right. Only the standard library, PyYAML and jsonargparse are imported here, so `--help` answers at once.
+"""
+
+import dataclasses
+import difflib
+import os
+import random
+import re
+import sys
+from argparse import ArgumentError
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+STREAMABLE = (".jsonl", ".ndjson", ".txt")
+
+
+class ConfigError(ValueError):
+    """A mistake in the arguments; the message is `where: field: what is wrong and what would be right`."""
+
+
+@dataclass
+class DataArguments:
+    """Data"""
+
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+    """list of {name, kind, label_column, loss_weight: 1, labels: from the training file, …options of the head};
+    kind is a file name of model_utils/heads. Empty: those of the saved model in model_name_or_path"""
+    text_column: str = "text"
+    """column with the text: a string, or a list of words (needed for word-level tasks)"""
+    text_pair_column: str | None = None
+    """column with the second text of a pair; null: single texts"""
+    train_file: str | None = None
+    """.jsonl .json .csv .tsv .conll .txt .parquet, a folder of Dataset.save_to_disk, hub:NAME, or sample:joint"""
+    eval_file: str | None = None
+    """data that chooses the best state; null: a share eval_ratio of train_file"""
+    test_file: str | None = None
+    """data that is only scored, with the best state; null: a share test_ratio of train_file"""
+    predict_file: str | None = None
+    """records to label with --do_predict; gold labels are optional"""
+    eval_ratio: float = 0.1
+    """share of train_file split off (stratified, seeded) when there is no eval_file; 0 = none"""
+    test_ratio: float = 0.0
+    """share of train_file split off when there is no test_file; 0 = none"""
+    max_length: int = 128
+    """longest input in sub-words, special tokens included; longer ones are cut, lost gold labels count as missed"""
+    streaming: bool = False
+    """read and encode training records on the fly (.jsonl or .txt of any size) instead of caching them"""
+    num_workers: int = 0
+    """processes that prepare batches; 0 = the main process"""
+    cache_dir: str = "cache"
+    """folder of encoded data sets and line indices, reused by later runs"""
+
+
+@dataclass
+class ModelArguments:
+    """Model"""
+
+    model_name_or_path: str = "scratch:small"
+    """a hub name, a local folder, package:NAME/FOLDER (inside an installed package), or scratch:{tiny,small,base}"""
+    scratch_vocab_size: int = 8000
+    """entries of the tokenizer that scratch:… trains on train_file"""
+    extra_tokens: list[str] = field(default_factory=list)
+    """tokens added to the tokenizer; the embeddings are resized"""
+    shared_layers: int = 0
+    """Transformer layers between encoder and heads, shared by all tasks; 0 = none"""
+    freeze_layers: int = 0
+    """freeze the embeddings and this many lowest encoder layers; 0 = none, -1 = the whole encoder"""
+    trust_remote_code: bool = False
+    """run Python code that comes with a model of the hub"""
+
+
+@dataclass
+class TrainArguments:
+    """Training"""
+
+    epochs: int = 3
+    """passes over the training data"""
+    max_steps: int = 0
+    """optimizer steps after which training ends; 0 = epochs decides"""
+    batch_size: int = 32
+    """records of a micro-batch, per process"""
+    eval_batch_size: int = 64
+    """records of a batch in eval and predict, per process"""
+    accumulate: int = 1
+    """micro-batches of one optimizer step; 1 = off"""
+    lr: float = 5e-5
+    """highest learning rate of the encoder"""
+    head_lr: float | None = None
+    """highest learning rate of shared layers and heads; null = lr"""
+    weight_decay: float = 0.01
+    """AdamW's decay of weight matrices (never of biases, norms and CRF scores); 0 = off"""
+    warmup_ratio: float = 0.0
+    """share of all steps in which the learning rate rises; 0 = off"""
+    warmup_steps: int = 0
+    """optimizer steps in which the learning rate rises; 0 = warmup_ratio decides"""
+    lr_scheduler: str = "linear"
+    """a name of transformers.get_scheduler"""
+    lr_scheduler_options: dict[str, Any] = field(default_factory=dict)
+    """that schedule's own options, for example {min_lr_rate: 0.1}"""
+    max_grad_norm: float = 1.0
+    """gradients are scaled down to this norm; 0 = off"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 where the device computes it natively, else fp16 on CUDA and fp32 elsewhere"""
+    use_fgm: bool = False
+    """adversarial training with tricks/fgm.py"""
+    fgm_eps: float = 1.0
+    """length of FGM's step in embedding space"""
+
+
+@dataclass
+class RunArguments:
+    """Run"""
+
+    output_dir: str = "output/run"
+    """folder of everything that comes out"""
+    do_train: bool = False
+    """train on train_file"""
+    do_eval: bool = False
+    """score eval_file and test_file with the best state"""
+    do_predict: bool = False
+    """label predict_file with the best state"""
+    check: bool = False
+    """only check arguments and data, print what was found, write nothing"""
+    debug: bool = False
+    """the whole line on the first 64 records of each file"""
+    resume: str = "auto"
+    """auto: go on from output_dir/last if it is there; never: refuse a used folder; PATH: go on from that state"""
+    monitor: str | None = None
+    """metric that chooses the best state, e.g. slots/f1; null: sentence_accuracy, or the only task's main metric"""
+    patience: int = 0
+    """evaluations without improvement after which training stops; 0 = never"""
+    metrics: list[str] = field(default_factory=list)
+    """own metrics: package.module:function, called as function(predictions, references) -> dict of numbers"""
+    eval_steps: int = 0
+    """optimizer steps between evaluations; 0 = at the end of each epoch"""
+    save_steps: int = 0
+    """optimizer steps between saves of last/; 0 = after each evaluation"""
+    logging_steps: int = 20
+    """optimizer steps between log lines"""
+    seed: int = 42
+    """of weights, dropout and the order of the data"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps …"""
+
+
+GROUPS = (DataArguments, ModelArguments, TrainArguments, RunArguments)
+
+
+@dataclass
+class Arguments(RunArguments, TrainArguments, ModelArguments, DataArguments):
+    """All arguments in one flat object; the groups only order the help text."""
+
+
+def get_args(argv: list[str] | None = None) -> Arguments:
+    """Parse and check the arguments (default: sys.argv). Raises ConfigError; exits 0 after --help, --show_all_args."""
+    argv = explicit_booleans(sys.argv[1:] if argv is None else list(argv))
+    show = "--show_all_args" in argv
+    argv = [a for a in argv if a != "--show_all_args"]
+    parser = ArgumentParser(prog="main.py", description=__doc__.splitlines()[0], exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of the options below")
+    parser.add_argument("--show_all_args", action="store_true", help="print all options with their values and exit")
+    for group in GROUPS:
+        parser.add_class_arguments(group)
+    for path in config_files(argv):  # each file alone first, so that its mistakes are reported with its name
+        parse(parser, ["--config", path], where=path)
+    values = parse(parser, argv, where="command line")
+    args = Arguments(**{f.name: values[f.name] for f in dataclasses.fields(Arguments)})
+    if show:
+        print(to_yaml(args), end="")
+        sys.exit(0)
+    check(args)
+    return args
+
+
+def explicit_booleans(argv: list[str]) -> list[str]:
+    """`--use_fgm` means `--use_fgm true`."""
+    booleans = {f"--{f.name}" for f in dataclasses.fields(Arguments) if f.type is bool}
+    out = []
+    for this, following in zip(argv, [*argv[1:], ""], strict=True):
+        out.append(this)
+        if this in booleans and following.lower() not in ("true", "false", "yes", "no"):
+            out.append("true")
+    return out
+
+
+def config_files(argv: list[str]) -> list[str]:
+    spaced = [b for a, b in zip(argv, argv[1:], strict=False) if a == "--config"]
+    return spaced + [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
+
+
+def parse(parser: ArgumentParser, argv: list[str], where: str) -> Any:
+    try:
+        return parser.parse_args(argv)
+    except ArgumentError as error:
+        raise ConfigError(explain(str(error), where)) from None
+
+
+def explain(message: str, where: str) -> str:
+    """jsonargparse's message as one line `where[:line]: field: what; what would be right`."""
+    message = " ".join(message.split())
+    known = [f.name for f in dataclasses.fields(Arguments)]
+    unknown = re.search(r"Option '([^']+)' is not accepted|unrecognized arguments: (?:--)?([^\s=]+)", message)
+    wrong = re.search(r'Parser key "([^"]+)": (.*)', message)
+    if unknown:
+        name = unknown[1] or unknown[2]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else "--help lists the options"
+        return f"{located(where, name)}: {name}: unknown option; {hint}"
+    if wrong and wrong[1] == "config":
+        return f"command line: config: {wrong[2]}"
+    if wrong:
+        what = re.sub(r"<class '(\w+)'>", r"\1", wrong[2]).replace("typing.", "")
+        return f"{located(where, wrong[1])}: {wrong[1]}: {what}"
+    return f"{where}: {message}"
+
+
+def located(where: str, key: str) -> str:
+    """`file:line` of a top-level key of a YAML file, or `where` itself."""
+    if Path(where).is_file():
+        for number, line in enumerate(Path(where).read_text(encoding="utf-8").splitlines(), 1):
+            if re.match(rf"{re.escape(key)}\s*:", line):
+                return f"{where}:{number}"
+    return where
+
+
+def check(args: Arguments) -> None:
+    """Refuse contradictions and impossible values, and put DATA_DIR in place of a leading `data/`."""
+    for name in ("max_length", "batch_size", "eval_batch_size", "accumulate", "logging_steps", "scratch_vocab_size", "lr"):
+        require(getattr(args, name) > 0, name, "must be above 0")
+    for name in ("num_workers", "max_steps", "epochs", "warmup_steps", "weight_decay", "max_grad_norm", "patience",
+                 "eval_steps", "save_steps", "shared_layers", "seed", "fgm_eps"):
+        require(getattr(args, name) >= 0, name, "must not be negative")
+    for name in ("eval_ratio", "test_ratio", "warmup_ratio"):
+        require(0 <= getattr(args, name) < 1, name, "must be at least 0 and below 1")
+    require(args.eval_ratio + args.test_ratio < 1, "eval_ratio", "eval_ratio + test_ratio must stay below 1")
+    require(args.max_length >= 3, "max_length", "must leave room for a word and two special tokens: at least 3")
+    require(args.freeze_layers >= -1, "freeze_layers", "must be -1 (all), 0 (none) or a number of layers")
+    require(not (args.warmup_ratio and args.warmup_steps), "warmup_ratio", "give warmup_ratio or warmup_steps, not both")
+    require(args.epochs > 0 or args.max_steps > 0, "epochs", "epochs and max_steps are both 0: give one of them")
+    require(any((args.do_train, args.do_eval, args.do_predict, args.check)), "do_train",
+            "nothing to do: give --do_train, --do_eval, --do_predict or --check")
+    require(bool(args.train_file) or not args.do_train, "train_file", "needed by do_train")
+    require(bool(args.predict_file) or not args.do_predict, "predict_file", "needed by do_predict")
+    require(args.seed < 2**32, "seed", "must be below 2**32")
+    for name in ("train_file", "eval_file", "test_file", "predict_file"):
+        setattr(args, name, resolve_file(name, getattr(args, name)))
+    if args.streaming and args.do_train:
+        require(str(args.train_file).endswith(STREAMABLE), "streaming",
+                f"train_file must be one of {', '.join(STREAMABLE)}, because other formats cannot be read by line")
+    check_tasks(args.tasks)
+    has_own_tasks = Path(args.model_name_or_path, "labels.json").is_file() or not (args.do_train or args.check)
+    require(bool(args.tasks) or has_own_tasks, "tasks",
+            "none given; for example --tasks '[{name: topic, kind: sequence_classification, label_column: label}]' "
+            "or --config configs/sample_joint.yaml")
+
+
+def check_tasks(tasks: list[dict[str, Any]]) -> None:
+    kinds = sorted(p.stem for p in Path(__file__).with_name("model_utils").glob("heads/*.py") if p.stem[0] != "_")
+    for number, task in enumerate(tasks):
+        where = f"tasks[{number}]"
+        for key in ("name", "kind", "label_column"):
+            require(isinstance(task.get(key), str) and bool(task[key]), where, f"needs {key}, a text")
+        require(re.fullmatch(r"\w+", task["name"]) is not None, where, f"name {task['name']!r}: letters, digits and _ only")
+        require(task["kind"] in kinds, where, f"unknown kind {task['kind']!r}; there are {', '.join(kinds)}")
+        require(isinstance(task.get("loss_weight", 1.0), int | float) and task.get("loss_weight", 1.0) >= 0, where,
+                "loss_weight must be a number, not negative")
+    names = [task["name"] for task in tasks]
+    require(len(set(names)) == len(names), "tasks", f"names must differ, found {names}")
+
+
+def resolve_file(name: str, source: str | None) -> str | None:
+    if not source or source.startswith(("hub:", "sample:")):
+        return source or None
+    path = Path(source)
+    if os.environ.get("DATA_DIR") and path.parts[:1] == ("data",):
+        path = Path(os.environ["DATA_DIR"], *path.parts[1:])
+    require(path.exists(), name, f"there is no file {path} (current folder: {Path.cwd().name}; DATA_DIR replaces data/)")
+    return str(path)
+
+
+def require(condition: bool, name: str, message: str) -> None:
+    if not condition:
+        raise ConfigError(f"arguments: {name}: {message}")
+
+
+def to_yaml(args: Arguments) -> str:
+    """All values as YAML that `--config` reads back."""
+    return yaml.safe_dump(dataclasses.asdict(args), sort_keys=False, allow_unicode=True)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch (all devices). The order of the data does not depend on these: see data_loader."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

@@ -1,0 +1,96 @@
+"""Loaders of both styles behind one call: `loader(epoch, samples_seen)` gives the batches from there on.
+
+    train_loader = map_loader(dataset, collate, batch_size=32, seed=42)
+    for batch in train_loader(epoch=3, samples_seen=640): ...
+    for batch in eval_loader(dataset, collate, batch_size=64): ...
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from .map_dataset import MapDataset
+from .samplers import BatchSampler
+from .stream_dataset import StreamDataset, count_lines
+
+Loader = Callable[[int, int], DataLoader]
+
+
+def map_loader(
+    dataset: MapDataset,
+    collate: Callable[..., Any],
+    *,
+    batch_size: int,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    **options: Any,
+) -> Loader:
+    """Shuffled training batches of a map-style data set; `options` (num_workers, pin_memory) go to `torch_loader`."""
+
+    def load(epoch: int, samples_seen: int = 0) -> DataLoader:
+        sampler = BatchSampler(len(dataset), batch_size, seed=seed, epoch=epoch, start=samples_seen,
+                               rank=rank, world_size=world_size)  # fmt: skip
+        return torch_loader(dataset, batch_sampler=sampler, collate_fn=collate, **options)
+
+    return load
+
+
+def stream_loader(
+    path: str,
+    index: str,
+    *,
+    parse: Callable[..., Any],
+    encode: Callable[..., Any],
+    collate: Callable[..., Any],
+    batch_size: int,
+    seed: int,
+    indices: Any = None,
+    rank: int = 0,
+    world_size: int = 1,
+    **options: Any,
+) -> Loader:
+    """The same batches, in the same order, from a file that is read and encoded on the fly."""
+    size = count_lines(index) if indices is None else len(indices)
+
+    def load(epoch: int, samples_seen: int = 0) -> DataLoader:
+        sampler = BatchSampler(size, batch_size, seed=seed, epoch=epoch, start=samples_seen,
+                               rank=rank, world_size=world_size)  # fmt: skip
+        stream = StreamDataset(path, index, parse=parse, encode=encode, collate=collate, sampler=sampler, indices=indices)
+        return torch_loader(stream, batch_size=None, **options)
+
+    return load
+
+
+def eval_loader(
+    dataset: MapDataset,
+    collate: Callable[..., Any],
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    **options: Any,
+) -> DataLoader:
+    """Every sample exactly once over all ranks, in the order of the file."""
+    sampler = BatchSampler(len(dataset), batch_size, shuffle=False, rank=rank, world_size=world_size, equal_steps=False)
+    return torch_loader(dataset, batch_sampler=sampler, collate_fn=collate, **options)
+
+
+def torch_loader(dataset: Any, *, num_workers: int = 0, pin_memory: bool = False, **options: Any) -> DataLoader:
+    """A DataLoader with a generator of its own: the default would draw from torch's global one and so change dropout."""
+    return DataLoader(
+        dataset,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        generator=torch.Generator(),
+        worker_init_fn=start_worker,
+        **options,
+    )
+
+
+def start_worker(_: int) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a forked tokenizer must not wait for its parent's threads
+    torch.set_num_threads(1)

@@ -1,0 +1,40 @@
+"""Map-style data set: features that are already there, fetched by number.
+
+    MapDataset(rows.__getitems__, size=len(rows))              # rows: datasets.Dataset, a list's wrapper, …
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from .collate import blank
+
+
+class MapDataset(Dataset):
+    """Whole micro-batches are fetched at once; a negative number ~i means sample i as a stand-in."""
+
+    def __init__(
+        self,
+        fetch: Callable[[list[int]], list[dict[str, Any]]],
+        size: int,
+        indices: Sequence[int] | None = None,
+    ):
+        """
+        Args:
+            fetch: row numbers -> features.
+            size: number of rows.
+            indices: the rows that belong to this data set (a split), in order; None = all.
+        """
+        self.fetch = fetch
+        self.indices = range(size) if indices is None else indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return self.__getitems__([number])[0]
+
+    def __getitems__(self, numbers: list[int]) -> list[dict[str, Any]]:
+        rows = self.fetch([self.indices[max(n, ~n)] for n in numbers])
+        return [row if n >= 0 else blank(row) for n, row in zip(numbers, rows, strict=True)]

@@ -1,0 +1,64 @@
+"""Which samples make up each micro-batch: position-pure, from any position on, for any rank.
+
+    for numbers in BatchSampler(size=1000, batch_size=32, seed=42, epoch=3, start=640, rank=0, world_size=2): ...
+
+The epoch is one row of positions 0 … size-1, cut into micro-batches; rank r takes every world_size-th of them. So the
+samples of a global step depend only on its size: the same for 1 process x 4 accumulated as for 4 processes x 1.
+"""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from .order import shuffled
+
+
+class BatchSampler:
+    """Yields lists of sample numbers. Meant for `DataLoader(batch_sampler=…)` and for the streaming data set."""
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        start: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world_size: int = 1,
+        equal_steps: bool = True,
+    ):
+        """
+        Args:
+            size: samples in the data set.
+            batch_size: samples of a micro-batch; the last one of the epoch may be smaller.
+            seed, epoch: decide the order, see order.py.
+            start: positions already consumed in this epoch, by all ranks together.
+            shuffle: False keeps the order of the file.
+            rank, world_size: this process among all.
+            equal_steps: every rank yields the same number of micro-batches, as collective operations need it. A rank
+                that would run out gets a stand-in, written as ~number (negative): that sample with its labels blanked.
+        """
+        self.size, self.batch_size = size, batch_size
+        self.seed, self.epoch, self.start, self.shuffle = seed, epoch, start, shuffle
+        self.rank, self.world_size, self.equal_steps = rank, world_size, equal_steps
+
+    def __len__(self) -> int:
+        total = math.ceil((self.size - self.start) / self.batch_size)
+        if self.equal_steps:
+            return math.ceil(total / self.world_size)
+        return len(range(self.rank, total, self.world_size))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for turn in range(len(self)):
+            first = self.start + (turn * self.world_size + self.rank) * self.batch_size
+            positions = np.arange(first, min(first + self.batch_size, self.size))
+            if not len(positions):
+                yield [~int(self.numbers(np.array([self.start]))[0])]
+            else:
+                yield self.numbers(positions).tolist()
+
+    def numbers(self, positions: np.ndarray) -> np.ndarray:
+        return shuffled(positions, self.size, self.seed, self.epoch) if self.shuffle else positions

@@ -1,0 +1,102 @@
+"""Iterable data set: a text file of any size, one record per line, encoded on the fly in constant memory.
+
+    index = build_line_index("big.jsonl", "cache/big.lines")
+    StreamDataset("big.jsonl", index, parse=json.loads, encode=…, collate=…, sampler=BatchSampler(…))
+
+A file of line offsets makes every line addressable, so the shuffle is a true one over the whole file and the same
+pure function of (seed, epoch, position) as for the map-style data set: both give the same batches. Each worker makes
+every num_workers-th batch, and the DataLoader takes them in turn, so their number does not change the order.
+"""
+
+import os
+import struct
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import IterableDataset, get_worker_info
+
+from .collate import blank
+from .samplers import BatchSampler
+
+BUFFERED_OFFSETS = 1 << 16
+
+
+class StreamDataset(IterableDataset):
+    """Yields ready batches; use it with `DataLoader(batch_size=None)`."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        index: str | Path,
+        *,
+        parse: Callable[[bytes], dict[str, Any]],
+        encode: Callable[[list[tuple[int, dict[str, Any]]]], list[dict[str, Any]]],
+        collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+        sampler: BatchSampler,
+        indices: Sequence[int] | None = None,
+    ):
+        """
+        Args:
+            path: the data file.
+            index: its line index, from `build_line_index`.
+            parse: line -> record.
+            encode: numbered records -> features.
+            collate: features -> batch.
+            sampler: the micro-batches of this rank, over `indices` or the whole file.
+            indices: the records that belong to this data set (a split), in order; None = all.
+        """
+        self.path, self.index = path, index
+        self.parse, self.encode, self.collate = parse, encode, collate
+        self.sampler, self.indices = sampler, indices
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        worker = get_worker_info()
+        mine, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        with open(self.path, "rb") as data, open(self.index, "rb") as offsets:
+            for turn, numbers in enumerate(self.sampler):
+                if turn % workers == mine:
+                    yield self.batch(data.fileno(), offsets.fileno(), numbers)
+
+    def batch(self, data: int, offsets: int, numbers: list[int]) -> dict[str, Any]:
+        lines = [max(n, ~n) if self.indices is None else self.indices[max(n, ~n)] for n in numbers]
+        features = self.encode([(line, self.parse(read_line(data, offsets, line))) for line in lines])
+        return self.collate([f if n >= 0 else blank(f) for n, f in zip(numbers, features, strict=True)])
+
+
+def build_line_index(path: str | Path, index: str | Path) -> str:
+    """Write the byte offset of every line that is not blank, and the end of the file, as little-endian 64-bit numbers.
+
+    An existing index is taken as it is: name it after the file's content. Returns the path of the index.
+    """
+    index = Path(index)
+    if not index.exists():
+        index.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = index.with_suffix(f".{os.getpid()}.tmp")
+        with open(path, "rb") as data, open(unfinished, "wb") as out:
+            found, offset = array("Q"), 0
+            for line in data:
+                if not line.isspace():
+                    found.append(offset)
+                offset += len(line)
+                if len(found) >= BUFFERED_OFFSETS:
+                    found.tofile(out)
+                    found = array("Q")
+            found.append(offset)
+            found.tofile(out)
+        unfinished.replace(index)
+    return str(index)
+
+
+def count_lines(index: str | Path) -> int:
+    return Path(index).stat().st_size // 8 - 1
+
+
+def read_line(data: int, offsets: int, number: int) -> bytes:
+    """Positional reads keep no state and map no memory, so any worker may share the files."""
+    start, end = struct.unpack("=QQ", os.pread(offsets, 16, 8 * number))
+    return os.pread(data, end - start, start)

@@ -1,0 +1,137 @@
+"""Encoded records in one Arrow file, reused as long as file, tokenizer, labels and settings stay the same.
+
+    rows = cached_features("train.jsonl", read_records("train.jsonl"), encoder, folder="cache")
+    rows[[5, 3]]                    # features by number, memory-mapped: the data set need not fit in memory
+
+Every row carries the features of `data_process/encode.py` and the record itself as JSON (column `record`).
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from .encode import RecordEncoder
+from .schema import Schema
+
+logger = logging.getLogger(__name__)
+VERSION = 1  # raise it when the meaning of a column changes
+CHUNK = 1000
+
+
+def cached_features(
+    source: str,
+    records: Iterable[tuple[str, dict[str, Any]]],
+    encoder: RecordEncoder,
+    folder: str | Path,
+    limit: int | None = None,
+) -> Any:
+    """A `datasets.Dataset` of features, from the cache if it is there.
+
+    Args:
+        source: what the records are read from: a file (its content is part of the key) or a name such as hub:NAME.
+        records: the records of that source; only iterated if the cache has no entry.
+        folder: the cache folder; made if missing.
+        limit: only the first so many records.
+    """
+    from datasets import Dataset
+
+    path = Path(folder, f"{Path(source).stem[:40]}-{cache_key(source, encoder, limit)}.arrow")
+    if path.is_file():
+        logger.info("%s: encoded features taken from %s", source, path)
+    else:
+        write_arrow(path, encode_all(islice(records, limit), encoder), arrow_schema(encoder.schema, encoder.tokenizer))
+    return Dataset.from_file(str(path))
+
+
+def encode_all(records: Iterable[tuple[str, dict[str, Any]]], encoder: RecordEncoder) -> Iterator[list[dict[str, Any]]]:
+    numbered = iter(tqdm(enumerate(record for _, record in records), desc="encode", unit=" records", disable=None))
+    while chunk := list(islice(numbered, CHUNK)):
+        features = encoder(chunk)
+        for feature, (_, record) in zip(features, chunk, strict=True):
+            feature["record"] = json.dumps(record, ensure_ascii=False)
+        yield features
+
+
+def write_arrow(path: Path, chunks: Iterator[list[dict[str, Any]]], schema: pa.Schema) -> None:
+    """Write under a temporary name, then rename: a reader never sees half a file, two writers do no harm."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+            for chunk in chunks:
+                writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=schema))
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def arrow_schema(schema: Schema, tokenizer: Any) -> pa.Schema:
+    numbers = pa.list_(pa.int32())
+    label_types = {"sequence": pa.int64(), "word": pa.list_(pa.int64())}
+    fields = [("sample_id", pa.int64()), ("input_ids", numbers)]
+    if "token_type_ids" in tokenizer.model_input_names:
+        fields.append(("token_type_ids", numbers))
+    if schema.word_level:
+        fields += [("word_starts", numbers), ("num_words", pa.int32())]
+    fields.append(("labels", pa.struct([(label.task, label_types[label.level]) for label in schema.labels])))
+    return pa.schema([*fields, ("truncated", pa.bool_()), ("record", pa.string())])
+
+
+def cache_key(source: str, encoder: RecordEncoder, limit: int | None) -> str:
+    """Hash of everything that decides the features."""
+    tokenizer = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
+    settings = {
+        "version": VERSION,
+        "schema": repr(encoder.schema),
+        "labels": {task: vocab.names for task, vocab in encoder.vocabs.items()},
+        "max_length": encoder.max_length,
+        "limit": limit,
+        "tokenizer": tokenizer | {"truncation": None, "padding": None},  # these two change with every call
+        "inputs": encoder.tokenizer.model_input_names,
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, ensure_ascii=False).encode())
+    digest.update(content_hash(source).encode())
+    return digest.hexdigest()[:20]
+
+
+def content_hash(source: str) -> str:
+    """sha256 of a file, or of all files of a folder; of the name itself if it is neither (hub:NAME)."""
+    path = Path(source)
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path] * path.is_file()
+    digest = hashlib.sha256(b"" if files else source.encode())
+    for name in files:
+        with open(name, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def describe(rows: Any, unk_token_id: int | None) -> dict[str, Any]:
+    """Figures of an encoded data set: records, lengths in sub-words, share cut, share of unknown sub-words."""
+    import numpy as np
+
+    table = rows.with_format("arrow")[:]
+    ids = table.column("input_ids").combine_chunks()
+    lengths = ids.value_lengths().to_numpy()
+    unknown = int(np.count_nonzero(ids.flatten().to_numpy() == unk_token_id))
+    return {
+        "records": len(rows),
+        "tokens": int(lengths.sum()),
+        "mean_tokens": round(float(lengths.mean()), 1),
+        "max_tokens": int(lengths.max()),
+        "truncated_share": round(float(np.mean(table.column("truncated").to_pylist())), 4),
+        "unknown_token_share": round(unknown / max(int(lengths.sum()), 1), 4),
+    }
+
+
+def gold_labels(rows: Any, schema: Schema, sample_ids: Sequence[int]) -> dict[str, list[Any]]:
+    """task -> gold label of each record, None where there is none. rows: from `cached_features`."""
+    gold = [schema.gold(json.loads(record)) for record in rows[list(sample_ids)]["record"]]
+    return {label.task: [labels.get(label.task) for labels in gold] for label in schema.labels}

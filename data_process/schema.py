@@ -1,0 +1,52 @@
+"""Which columns of a record mean what. Plain values, handed around by the wiring script."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """The gold label of one task."""
+
+    task: str
+    column: str
+    level: str
+    """"sequence": one label per record; "word": one label per word"""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Text column(s) and label columns of a data set."""
+
+    text_column: str
+    text_pair_column: str | None
+    labels: tuple[LabelColumn, ...]
+
+    @property
+    def word_level(self) -> bool:
+        return any(label.level == "word" for label in self.labels)
+
+    def text(self, record: dict[str, Any]) -> Any:
+        """The text as the encoder wants it: a list of words if any task needs words, else as it stands."""
+        return self._words(record[self.text_column])
+
+    def text_pair(self, record: dict[str, Any]) -> Any:
+        return None if self.text_pair_column is None else self._words(record[self.text_pair_column])
+
+    def gold(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Gold labels by task, in label names; a task whose column is absent or null is left out."""
+        values = {label.task: (record.get(label.column), label.level) for label in self.labels}
+        return {task: names(value, level) for task, (value, level) in values.items() if value is not None}
+
+    def _words(self, text: Any) -> Any:
+        return text.split() if self.word_level and isinstance(text, str) else text
+
+
+def names(value: Any, level: str) -> Any:
+    """Label names of a gold value: integers become text, a string of tags is split at whitespace."""
+    if level != "word":
+        return str(value)
+    return value.split() if isinstance(value, str) else list(value)
+
+

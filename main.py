@@ -1,0 +1,355 @@
+"""One job from end to end: arguments -> logger -> data -> model -> optimizer -> tricks -> Trainer -> train, eval, predict.
+
+    python main.py --config configs/sample_joint.yaml [--lr 3e-4 …]
+
+The rooms never import each other; this file introduces them. Heavy libraries are imported when the arguments have been
+checked, so that --help and mistakes answer at once.
+"""
+
+import importlib
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from config import Arguments, ConfigError, get_args, seed_everything, to_yaml
+from logging_config import setup_logging
+
+logger = logging.getLogger("main")
+
+
+@dataclass
+class Job:
+    """What the build_* functions share."""
+
+    args: Arguments
+    rank: int
+    world_size: int
+    device: Any
+    precision: str
+    folder: Path | None
+    """a saved model to start from; None: the encoder args.model_name_or_path"""
+    resumes: bool
+    """whether training goes on from the state in `folder`"""
+    tasks: list[dict[str, Any]]
+    data: Any = None
+
+
+def build_job(args: Arguments) -> Job:
+    """Settle ranks, device, tasks, and the folder to start from. Writes nothing."""
+    from model_utils.encoder import locate
+    from trainer import distributed
+    from trainer.device import pick_device, pick_precision
+
+    rank, local_rank, world_size = distributed.start(pick_device(args.device).type)
+    setup_logging(rank=rank)
+    device = pick_device(args.device, local_rank)
+    args.model_name_or_path = locate(args.model_name_or_path)
+    folder, resumes = starting_folder(args)
+    tasks = args.tasks if folder is None else saved_tasks(folder, args)
+    return Job(args, rank, world_size, device, pick_precision(args.precision, device), folder, resumes, tasks)
+
+
+def starting_folder(args: Arguments) -> tuple[Path | None, bool]:
+    """The state to resume (True), a saved model to start from or to use (False), or None."""
+    from trainer.checkpoint import newest_whole
+
+    output = Path(args.output_dir)
+    if args.do_train:
+        state = newest_whole(output / "last" if args.resume in ("auto", "never") else args.resume)
+        if state is None and args.resume not in ("auto", "never"):
+            fail("resume", f"there is no saved state at {args.resume}")
+        if state is not None and args.resume == "never":
+            fail("resume", f"{output} holds a run; give another --output_dir, or --resume auto to go on with it")
+        if state is not None:
+            return state, True
+    if Path(args.model_name_or_path, "labels.json").is_file():
+        return Path(args.model_name_or_path), False
+    if args.do_train or args.check:
+        return None, False
+    best = newest_whole(output / "best") or newest_whole(output / "last")
+    if best is None:
+        fail("model_name_or_path", f"no trained model: there is no {output / 'best'}, and no labels.json in {args.model_name_or_path}")
+    return best, False
+
+
+def saved_tasks(folder: Path, args: Arguments) -> list[dict[str, Any]]:
+    """The tasks of a saved model; its columns and max_length go into the arguments."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+    tasks = [task | {"label_column": config["label_columns"][task["name"]]} for task in config["tasks"]]
+    if args.tasks and [{"loss_weight": 1.0} | without(task, "labels") for task in args.tasks] != tasks:
+        fail("tasks", f"differ from those of {folder}; leave them out, or start anew from {folder / 'encoder'}")
+    args.text_column, args.text_pair_column = config["text_column"], config["text_pair_column"]
+    args.max_length = config["max_length"]
+    return [task | {"labels": labels[task["name"]]} for task in tasks]
+
+
+def build_data(job: Job) -> None:
+    """Check all files, settle splits, labels and tokenizer."""
+    from data_process import build
+    from model_utils.heads import head_class
+
+    args = job.args
+    scored = args.do_train or args.do_eval or args.check
+    shares = {part: getattr(args, f"{part}_ratio") for part in ("eval", "test")}
+    shares = {p: share for p, share in shares.items() if scored and args.train_file and share and not getattr(args, f"{p}_file")}
+    used = {"train": args.do_train or args.check or shares, "eval": scored, "test": scored, "predict": args.do_predict}
+    files = {part: getattr(args, f"{part}_file") for part, needed in used.items() if needed and getattr(args, f"{part}_file")}
+    scratch = job.folder is None and args.model_name_or_path.startswith("scratch:")
+    job.data = build.build_data(
+        files, job.tasks, {task["name"]: head_class(task["kind"]).LABEL_LEVEL for task in job.tasks},
+        text_column=args.text_column, text_pair_column=args.text_pair_column, shares=shares, seed=args.seed,
+        tokenizer_path=None if scratch else str(job.folder or args.model_name_or_path),
+        vocab_size=args.scratch_vocab_size, extra_tokens=() if job.folder else args.extra_tokens,
+        max_length=args.max_length, cache_dir=args.cache_dir, limit=64 if args.debug else None,
+        trust_remote_code=args.trust_remote_code,
+    )  # fmt: skip
+
+
+def build_model(job: Job) -> Any:
+    """The saved model, or new heads around an encoder."""
+    from model_utils.encoder import freeze, load_encoder
+    from model_utils.multitask_model import MultiTaskModel, build_model
+
+    args = job.args
+    if job.folder is not None:
+        model = MultiTaskModel.from_pretrained(job.folder)
+    else:
+        encoder = load_encoder(args.model_name_or_path, len(job.data.tokenizer), args.max_length, args.trust_remote_code)
+        model = build_model(encoder, [without(task, "label_column") for task in job.tasks], args.shared_layers)
+    freeze(model.encoder, args.freeze_layers)
+    return model
+
+
+def build_train_loader(job: Job) -> Any:
+    """(epoch, samples_seen) -> micro-batches, map-style from the cache or streamed from the file."""
+    from data_loader import build
+    from data_process.feature_cache import content_hash
+    from data_process.readers import parse_jsonl_line, parse_text_line
+
+    args, data = job.args, job.data
+    source, indices = data.sources["train"], data.indices.get("train")
+    options = {"batch_size": args.batch_size, "seed": args.seed, "rank": job.rank, "world_size": job.world_size,
+               "num_workers": args.num_workers, "pin_memory": job.device.type == "cuda"}  # fmt: skip
+    if not args.streaming:
+        rows = data.rows("train").remove_columns("record")
+        return build.map_loader(build.MapDataset(rows.__getitems__, len(rows), indices), build_collator(job), **options)
+    index = build.build_line_index(source, Path(args.cache_dir, f"{Path(source).stem}-{content_hash(source)}.lines"))
+    parse = partial(parse_text_line if source.endswith(".txt") else parse_jsonl_line, where=source)
+    return build.stream_loader(source, index, parse=parse, encode=data.encode, collate=build_collator(job),
+                               indices=indices or data.limit and range(data.limit), **options)  # fmt: skip
+
+
+def build_eval(job: Job, part: str) -> tuple[Any, Any]:
+    """Batches of a part, and its rows."""
+    from data_loader import build
+
+    rows = job.data.rows(part)
+    dataset = build.MapDataset(rows.remove_columns("record").__getitems__, len(rows), job.data.indices.get(part))
+    loader = build.eval_loader(dataset, build_collator(job), batch_size=job.args.eval_batch_size, rank=job.rank,
+                               world_size=job.world_size, num_workers=job.args.num_workers)  # fmt: skip
+    return loader, rows
+
+
+def build_collator(job: Job) -> Any:
+    from data_loader.collate import Collator
+
+    levels = {label.task: label.level for label in job.data.schema.labels}
+    return Collator(job.data.tokenizer.pad_token_id, levels)
+
+
+def build_trainer(job: Job, model: Any, **training: Any) -> Any:
+    """A Trainer; without `training` options it can only evaluate and predict."""
+    from trainer.metrics import joint_metrics
+    from trainer.trainer import Trainer
+
+    own_metrics = [load_function(name) for name in job.args.metrics]
+    metric_function = partial(joint_metrics, model.heads, own_metrics=own_metrics)
+    return Trainer(model, device=job.device, precision=job.precision, metric_function=metric_function, **training)
+
+
+def build_training(job: Job, model: Any) -> dict[str, Any]:
+    """The Trainer's options for training: loaders, optimizer, schedule, tricks, early stopping, logs."""
+    from model_utils.optim import EvalSchedule, build_optimizer, build_scheduler
+    from trainer.early_stopping import EarlyStopping, choose_monitor
+    from tricks.fgm import FGM
+
+    args = job.args
+    train_loader = build_train_loader(job)
+    steps_per_epoch = -(-len(train_loader(0, 0)) // args.accumulate)
+    total_steps = min(args.epochs * steps_per_epoch or sys.maxsize, args.max_steps or sys.maxsize)
+    evaluation, monitor, falls = {}, "", False
+    if "eval" in job.data.sources:
+        batches, rows = build_eval(job, "eval")
+        gold = job.data.references(rows)(range(min(len(rows), 64)))
+        names = build_trainer(job, model).metric_function(gold, gold)
+        monitor, falls = choose_monitor(args.monitor, model.heads, names)
+        evaluation = {"eval_loader": batches, "references": job.data.references(rows),
+                      "early_stopping": EarlyStopping(monitor, args.patience, falls)}  # fmt: skip
+    optimizer = build_optimizer(model.to(job.device), args.lr, args.head_lr, args.weight_decay)
+    warmup_steps = args.warmup_steps or round(args.warmup_ratio * total_steps)
+    scheduler = build_scheduler(args.lr_scheduler, optimizer, warmup_steps, total_steps, args.lr_scheduler_options, falls)
+    callbacks = [partial(follow_metric, scheduler, monitor)] if isinstance(scheduler, EvalSchedule) else []
+    logger.info("%d steps of %d x %d x %d records on %s in %s", total_steps, job.world_size, args.accumulate,
+                args.batch_size, job.device, job.precision)  # fmt: skip
+    return evaluation | {
+        "optimizer": optimizer, "scheduler": scheduler, "train_loader": train_loader, "steps_per_epoch": steps_per_epoch,
+        "epochs": args.epochs or sys.maxsize, "max_steps": args.max_steps, "accumulate": args.accumulate,
+        "max_grad_norm": args.max_grad_norm, "attacks": [FGM(model, args.fgm_eps)] if args.use_fgm else [],
+        "callbacks": callbacks, "eval_steps": args.eval_steps, "save_steps": args.save_steps,
+        "logging_steps": args.logging_steps, "output_dir": args.output_dir,
+        "save_pretrained": partial(save_pretrained, job, model),
+    }  # fmt: skip
+
+
+def follow_metric(scheduler: Any, monitor: str, event: str, step: int, values: dict[str, Any]) -> None:
+    if event == "eval":
+        scheduler.step_metric(values[monitor])
+
+
+def load_function(name: str) -> Any:
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        return fail("metrics", f"{name}: {error}; give package.module:function")
+
+
+def save_pretrained(job: Job, model: Any, folder: Path) -> None:
+    """A folder that predicts by itself; its encoder/ is a complete transformers folder."""
+    schema = job.data.schema
+    model.save_pretrained(folder, text_column=schema.text_column, text_pair_column=schema.text_pair_column,
+                          max_length=job.args.max_length, label_columns={c.task: c.column for c in schema.labels})  # fmt: skip
+    for place in (folder, folder / "encoder"):
+        job.data.tokenizer.save_pretrained(place)
+
+
+def train(job: Job, model: Any) -> None:
+    """Train, and leave last/ and best/ in the output folder, which is opened when nothing can be wrong any more."""
+    from trainer.monitor import RunLog
+
+    options = build_training(job, model)
+    step = json.loads((job.folder / "trainer_state.json").read_text())["step"] if job.folder and job.resumes else 0
+    if job.rank == 0:
+        open_output(job)
+        options["callbacks"].append(RunLog(job.args.output_dir, resume_step=step))
+    trainer = build_trainer(job, model, **options)
+    if job.resumes:
+        trainer.resume(job.folder)
+        logger.info("going on from %s at step %d", job.folder, step)
+    else:
+        seed_everything(job.args.seed + job.rank)  # dropout differs between ranks, the weights do not
+    trainer.train()
+
+
+def open_output(job: Job) -> None:
+    output, data = Path(job.args.output_dir), job.data
+    output.mkdir(parents=True, exist_ok=True)
+    setup_logging(output / "train.log")
+    (output / "config.yaml").write_text(to_yaml(job.args), encoding="utf-8")
+    write_json(output / "dataset_info.json", {part: data.figures(part) for part in data.sources})
+    write_json(output / "splits.json", data.indices)
+
+
+def evaluate(job: Job, model: Any) -> None:
+    """<part>_metrics.json and the wrong samples of every part with gold labels."""
+    trainer = build_trainer(job, model)
+    for part in ("eval", "test"):
+        if part in job.data.sources:
+            report(job, trainer, part, Path(job.args.output_dir, f"{part}_metrics.json"), only_wrong=True)
+
+
+def predict(job: Job, model: Any) -> None:
+    """predictions/<file>.jsonl, and its metrics if there are gold labels."""
+    name = Path(job.data.sources["predict"]).stem
+    report(job, build_trainer(job, model), "predict", Path(job.args.output_dir, "predictions", f"{name}_metrics.json"), False)
+
+
+def report(job: Job, trainer: Any, part: str, metrics_file: Path, only_wrong: bool) -> None:
+    from data_process.predictions import write_predictions
+
+    loader, rows = build_eval(job, part)
+    result = trainer.predict(loader, with_confidences=True)
+    metrics = trainer.score(result, job.data.references(rows))
+    if job.rank == 0:
+        folder = Path(job.args.output_dir, "errors" if only_wrong else "predictions")
+        lines = folder / f"{part if only_wrong else Path(job.data.sources[part]).stem}.jsonl"
+        written = write_predictions(lines, rows, job.data.schema, result.sample_ids, result.labels, result.confidences, only_wrong)
+        logger.info("[%s] %d of %d records in %s", part.upper(), written, len(result.sample_ids), lines)
+        if metrics:
+            write_json(metrics_file, metrics)
+            logger.info("[%s] %s", part.upper(), " ".join(f"{name}={value:.4f}" for name, value in metrics.items()))
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = get_args(argv)
+    job = build_job(args)
+    build_data(job)
+    seed_everything(args.seed)
+    model = build_model(job)
+    if args.check:
+        print(json.dumps({part: job.data.figures(part) for part in job.data.sources}, ensure_ascii=False, indent=1))
+        return
+    if args.do_train:
+        train(job, model)
+        model = best_model(args)
+    if args.do_eval:
+        evaluate(job, model)
+    if args.do_predict:
+        predict(job, model)
+
+
+def best_model(args: Arguments) -> Any:
+    from model_utils.multitask_model import MultiTaskModel
+    from trainer.checkpoint import newest_whole
+
+    best = newest_whole(Path(args.output_dir, "best")) or newest_whole(Path(args.output_dir, "last"))
+    return MultiTaskModel.from_pretrained(best)
+
+
+def run(argv: list[str] | None = None) -> int:
+    """main, with the exit codes of README.md instead of tracebacks for what is no bug of ours."""
+    try:
+        main(argv)
+    except ConfigError as error:
+        return complain(error, 2)
+    except KeyboardInterrupt:
+        return complain("interrupted; the same command goes on from the last saved state", 130)
+    except Exception as error:
+        from data_process.errors import DataError
+        from model_utils.encoder import ModelError
+        from trainer.checkpoint import CheckpointError
+        from trainer.trainer import TrainingDiverged
+
+        if isinstance(error, DataError | ModelError | CheckpointError):
+            return complain(error, 2)
+        if isinstance(error, TrainingDiverged):
+            return complain(error, 3)
+        raise
+    return 0
+
+
+def complain(error: object, code: int) -> int:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+def without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
+    return {k: v for k, v in mapping.items() if k != key}
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def fail(name: str, message: str) -> Any:
+    raise ConfigError(f"arguments: {name}: {message}")
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,50 @@
+"""Heads, one file per kind of task; the file name is the option, `Head` is the class in it.
+
+A head has these members (B records, T sub-words, H hidden size; `batch` as documented in data_loader/collate.py):
+
+    LABEL_LEVEL                        "sequence" or "word": how gold labels are encoded and padded
+    MONITOR                            its main metric
+    LOWER_IS_BETTER                    those of its metrics that should fall
+    all_layers                         whether `forward` needs the hidden states of all layers or of the last one only
+    forward(hidden_states, batch)      logits; hidden_states is a tuple of (B, T, H), the last layer last
+    num_items(labels)                  how many items the loss sums over, a 0-dim tensor
+    loss(logits, labels, batch)        sum over items, a 0-dim fp32 tensor
+    decode(logits, batch)              one unpadded prediction per record, in label names
+    confidences(logits, batch)         a probability per record, or per word
+    score(predictions, references)     metrics by name, plain floats
+"""
+
+import importlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..encoder import ModelError
+
+
+def head_kinds() -> list[str]:
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_"))
+
+
+def head_class(kind: str) -> Any:
+    """The class `Head` of heads/<kind>.py. Raises ModelError naming the known kinds."""
+    if kind not in head_kinds():
+        raise ModelError(f"unknown kind of task {kind!r}; there are {', '.join(head_kinds())}")
+    return importlib.import_module(f"{__name__}.{kind}").Head
+
+
+def build_head(kind: str, hidden_size: int, labels: list[str], options: dict[str, Any]) -> nn.Module:
+    """A head that remembers how it was built (`head.spec`), so that it can be saved. Raises ModelError."""
+    cls = head_class(kind)
+    known = [name for name in inspect.signature(cls).parameters if name not in ("hidden_size", "labels")]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ModelError(f"{kind} has no option {unknown[0]!r}; it takes {', '.join(known)}")
+    try:
+        head = cls(hidden_size, labels, **options)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{kind}: {error}") from error
+    head.spec = {"kind": kind, "labels": labels, "options": options}
+    return head

@@ -1,0 +1,150 @@
+"""A shared encoder with one head per task.
+
+    model = build_model(encoder, tasks=[{"name": "intent", "kind": "sequence_classification", "labels": [...]}])
+    output = model(batch)                        # output.loss, output.losses["intent"], output.logits["intent"]
+    model.save_pretrained("folder"); model = MultiTaskModel.from_pretrained("folder")
+
+A saved folder:
+    encoder/           as transformers saves it: AutoModel.from_pretrained("folder/encoder") loads it alone
+    model.safetensors  shared layers and heads
+    config.json        kinds, options and loss weights of the heads
+    labels.json        label names by task
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import inspect
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from .encoder import load_encoder
+from .heads import build_head
+
+
+@dataclass
+class MultiTaskOutput:
+    """B texts, T sub-words, H hidden size; `loss` is None without gold labels."""
+
+    loss: torch.Tensor | None
+    losses: dict[str, torch.Tensor]
+    logits: dict[str, torch.Tensor]
+    hidden_states: tuple[torch.Tensor, ...]
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+class MultiTaskModel(nn.Module):
+    """Encoder -> optional shared layers -> heads."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        heads: Mapping[str, nn.Module],
+        loss_weights: Mapping[str, float] | None = None,
+        shared_layers: int = 0,
+    ):
+        """
+        Args:
+            encoder: called with input_ids, attention_mask …, returns an object with `last_hidden_state` (B, T, H).
+            heads: task -> head, see model_utils/heads/__init__.py.
+            loss_weights: task -> factor of its loss; 1 where not given.
+            shared_layers: Transformer layers between encoder and heads.
+        """
+        super().__init__()
+        self.encoder = encoder
+        self.shared_layers = nn.ModuleList(shared_layer(encoder.config) for _ in range(shared_layers))
+        self.heads = nn.ModuleDict(heads)
+        self.loss_weights = {task: float((loss_weights or {}).get(task, 1.0)) for task in heads}
+        accepted = inspect.signature(encoder.forward).parameters
+        self.inputs = [n for n in ("input_ids", "attention_mask", "token_type_ids") if n in accepted]
+
+    def forward(self, batch: Mapping[str, Any], num_items: Mapping[str, Any] | None = None) -> MultiTaskOutput:
+        """
+        Args:
+            batch: see data_loader/collate.py. In training only the heads of tasks in `labels` run.
+            num_items: task -> number of items to divide its summed loss by; default: the items of this batch. The
+                trainer gives the number of the whole group of micro-batches over all ranks.
+        """
+        inputs = {name: batch[name] for name in self.inputs if name in batch}
+        all_layers = any(head.all_layers for head in self.heads.values())
+        encoded = self.encoder(**inputs, output_hidden_states=all_layers, return_dict=True)
+        hidden = encoded.last_hidden_state  # (B, T, H)
+        for layer in self.shared_layers:
+            hidden = layer(hidden, src_key_padding_mask=batch["attention_mask"] == 0)
+        hidden_states = (*encoded.hidden_states[:-1], hidden) if all_layers else (hidden,)
+
+        labels = batch.get("labels", {})
+        tasks = labels if self.training else self.heads
+        logits = {task: self.heads[task](hidden_states, batch) for task in tasks}
+        losses = {
+            task: self.heads[task].loss(logits[task], gold, batch) / self.divisor(task, gold, num_items)
+            for task, gold in labels.items()
+        }
+        weighted = [self.loss_weights[task] * loss for task, loss in losses.items()]
+        total = torch.stack(weighted).sum() if weighted else None
+        return MultiTaskOutput(total, losses, logits, hidden_states, getattr(encoded, "attentions", None))
+
+    def divisor(self, task: str, gold: torch.Tensor, num_items: Mapping[str, Any] | None) -> Any:
+        return num_items[task] if num_items is not None else self.heads[task].num_items(gold).clamp(min=1)
+
+    def num_items(self, labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Items of each task in a batch; 0 for a task that is absent, so that all ranks count the same tasks."""
+        zero = torch.zeros((), dtype=torch.int64)
+        return {t: head.num_items(labels[t]) if t in labels else zero for t, head in self.heads.items()}
+
+    def save_pretrained(self, folder: str | Path, **extra: Any) -> None:
+        """Write the folder described above; `extra` goes into config.json as it is."""
+        folder = Path(folder)
+        self.encoder.save_pretrained(folder / "encoder")
+        state = {k: v.contiguous() for k, v in self.state_dict().items() if not k.startswith("encoder.")}
+        save_file(state, folder / "model.safetensors")
+        tasks = [
+            {"name": task, "kind": head.spec["kind"], "loss_weight": self.loss_weights[task], **head.spec["options"]}
+            for task, head in self.heads.items()
+        ]
+        config = {"model_type": "multitask", "tasks": tasks, "shared_layers": len(self.shared_layers), **extra}
+        write_json(folder / "config.json", config)
+        write_json(folder / "labels.json", {task: head.spec["labels"] for task, head in self.heads.items()})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "MultiTaskModel":
+        """The model saved by `save_pretrained`, bit for bit; in eval mode."""
+        folder = Path(folder)
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+        tasks = [task | {"labels": labels[task["name"]]} for task in config["tasks"]]
+        model = build_model(load_encoder(str(folder / "encoder"), vocab_size=0, max_length=0), tasks, config["shared_layers"])
+        missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+        wrong = [key for key in missing if not key.startswith("encoder.")] + unexpected
+        if wrong:
+            raise RuntimeError(f"{folder}/model.safetensors does not fit config.json: {', '.join(wrong)}")
+        return model.eval()
+
+
+def build_model(encoder: nn.Module, tasks: Sequence[Mapping[str, Any]], shared_layers: int = 0) -> MultiTaskModel:
+    """Heads from task descriptions {name, kind, labels, loss_weight?, …options of the head}. Raises ModelError."""
+    heads = {}
+    for task in tasks:
+        options = {k: v for k, v in task.items() if k not in ("name", "kind", "labels", "loss_weight")}
+        heads[task["name"]] = build_head(task["kind"], encoder.config.hidden_size, list(task["labels"]), options)
+    weights = {task["name"]: task.get("loss_weight", 1.0) for task in tasks}
+    return MultiTaskModel(encoder, heads, weights, shared_layers)
+
+
+def shared_layer(config: Any) -> nn.Module:
+    return nn.TransformerEncoderLayer(
+        config.hidden_size,
+        config.num_attention_heads,
+        dim_feedforward=4 * config.hidden_size,
+        activation="gelu",
+        batch_first=True,
+    )
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,101 @@
+"""Optimizer and learning-rate schedule.
+
+    optimizer = build_optimizer(model, lr=5e-5, head_lr=1e-3, weight_decay=0.01)
+    scheduler = build_scheduler("linear", optimizer, warmup_steps=100, total_steps=1000)
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from transformers import SchedulerType, get_scheduler
+
+from .encoder import ModelError
+
+
+def parameter_groups(
+    model: nn.Module, lr: float, head_lr: float | None = None, weight_decay: float = 0.01
+) -> list[dict[str, Any]]:
+    """Up to four groups: encoder or heads x with or without decay. Frozen parameters are left out.
+
+    Decay is for weight matrices only: not for biases, norms, and the scores of a CRF.
+    """
+    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        in_encoder = name.startswith("encoder.")
+        decays = parameter.ndim > 1 and ".crf." not in name
+        group = groups.setdefault(
+            (in_encoder, decays),
+            {
+                "name": ("encoder" if in_encoder else "heads") + ("" if decays else ", no decay"),
+                "params": [],
+                "lr": lr if in_encoder or head_lr is None else head_lr,
+                "weight_decay": weight_decay if decays else 0.0,
+            },
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def build_optimizer(
+    model: nn.Module, lr: float, head_lr: float | None = None, weight_decay: float = 0.01
+) -> torch.optim.Optimizer:
+    """Fused AdamW (CPU, CUDA, MPS). Fused also because it can mask an update on the device, see trainer.train_step."""
+    groups = parameter_groups(model, lr, head_lr, weight_decay)
+    if not groups:
+        raise ModelError("freeze_layers: no trainable parameter is left")
+    return torch.optim.AdamW(groups, lr=lr, fused=True)
+
+
+class EvalSchedule:
+    """Schedules that follow the monitored metric: `step` (after each update) does nothing, `step_metric` acts."""
+
+    def __init__(self, schedule: ReduceLROnPlateau):
+        self.schedule = schedule
+        self.state_dict, self.load_state_dict = schedule.state_dict, schedule.load_state_dict
+
+    def step(self) -> None:
+        pass
+
+    def step_metric(self, value: float) -> None:
+        self.schedule.step(value)
+
+
+def build_scheduler(
+    name: str,
+    optimizer: torch.optim.Optimizer,
+    warmup_steps: int,
+    total_steps: int,
+    options: dict[str, Any] | None = None,
+    lower_is_better: bool = False,
+) -> LRScheduler | EvalSchedule:
+    """Any schedule of `transformers.get_scheduler`, by name, as a pure function of the optimizer step.
+
+    Those with warm-up and decay are read one step later and with one step more than transformers does: there the first
+    update has learning rate 0 and moves nothing. Here update s of warm-up w has (s + 1) / w, and the last update of a
+    linear decay is still above 0.
+
+    Args:
+        warmup_steps, total_steps: optimizer steps.
+        options: the schedule's own options (`scheduler_specific_kwargs`).
+        lower_is_better: direction of the monitored metric, for reduce_lr_on_plateau and greedy.
+    """
+    known = [str(kind.value) for kind in SchedulerType]
+    if name not in known:
+        raise ModelError(f"lr_scheduler: unknown schedule {name!r}; there are {', '.join(known)}")
+    options = dict(options or {})
+    follows_metric = name in ("reduce_lr_on_plateau", "greedy")
+    if follows_metric:
+        options.setdefault("mode", "min" if lower_is_better else "max")
+    try:
+        theirs = get_scheduler(name, optimizer, warmup_steps, total_steps + 1, scheduler_specific_kwargs=options)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"lr_scheduler: {name}: {error}; see lr_scheduler_options") from error
+    if follows_metric:
+        return EvalSchedule(theirs)
+    for group in optimizer.param_groups:  # theirs has already set the first learning rate
+        group["lr"] = group["initial_lr"]
+    return LambdaLR(optimizer, [lambda step, multiplier=m: multiplier(step + 1) for m in theirs.lr_lambdas])

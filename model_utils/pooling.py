@@ -1,0 +1,41 @@
+"""One vector per text from the hidden states of an encoder.
+
+    vector = pool(hidden_states, attention_mask, "mean")      # (B, H)
+
+Imports torch only. B texts, T sub-words, H hidden size.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+POOLING = ("cls", "mean", "max", "first_last_mean")
+
+
+def pool(hidden_states: Sequence[torch.Tensor], attention_mask: torch.Tensor, how: str = "cls") -> torch.Tensor:
+    """
+    Args:
+        hidden_states: one (B, T, H) per layer, the embeddings' output first; only "first_last_mean" (the mean of the
+            first and the last layer's means, as in BERT-whitening, Su et al. 2021) needs more than the last one.
+        attention_mask: (B, T), 1 = real sub-word.
+        how: one of POOLING.
+
+    Returns: (B, H).
+    """
+    last = hidden_states[-1]
+    if how == "cls":
+        return last[:, 0]
+    if how == "mean":
+        return masked_mean(last, attention_mask)
+    if how == "max":
+        return last.masked_fill(attention_mask[:, :, None] == 0, float("-inf")).amax(dim=1)
+    if how == "first_last_mean":
+        if len(hidden_states) < 3:
+            raise ValueError("first_last_mean needs the hidden states of all layers")
+        return (masked_mean(hidden_states[1], attention_mask) + masked_mean(last, attention_mask)) / 2
+    raise ValueError(f"unknown pooling {how!r}; there are {', '.join(POOLING)}")
+
+
+def masked_mean(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    mask = attention_mask[:, :, None].to(hidden.dtype)  # (B, T, 1)
+    return (hidden * mask).sum(dim=1) / mask.sum(dim=1)

@@ -1,0 +1,144 @@
+"""Folders that are whole or not there, and training state without pickle.
+
+    write_folder("output/run/last", write)          # write(folder) puts the files in
+    folder = newest_whole("output/run/last")        # checks every file's sha256; falls back to last.previous
+    save_tree(folder / "trainer.safetensors", {"optimizer": optimizer.state_dict(), ...})
+
+torch, safetensors and the standard library.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+logger = logging.getLogger(__name__)
+MANIFEST = "manifest.json"
+
+
+class CheckpointError(ValueError):
+    """A saved state that is damaged or does not fit."""
+
+
+def write_folder(target: str | Path, write: Callable[[Path], None], keep_previous: bool = True) -> None:
+    """Fill a folder under a temporary name, flush it to disk, then rename it.
+
+    What was at `target` before becomes `<target>.previous`, and stays as fallback if `keep_previous`. A reader sees
+    the old state or the new one, never a half-written one.
+    """
+    target = Path(target)
+    unfinished, previous = target.with_name(f"{target.name}.tmp"), target.with_name(f"{target.name}.previous")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    write(unfinished)
+    files = sorted(p for p in unfinished.rglob("*") if p.is_file())
+    sums = {p.relative_to(unfinished).as_posix(): sha256(p) for p in files}
+    write_json(unfinished / MANIFEST, sums)
+    for path in [*files, unfinished / MANIFEST, *(p for p in unfinished.rglob("*") if p.is_dir()), unfinished]:
+        flush(path)
+    if target.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        target.rename(previous)
+    unfinished.rename(target)
+    flush(target.parent)
+    if not keep_previous:
+        shutil.rmtree(previous, ignore_errors=True)
+
+
+def newest_whole(target: str | Path) -> Path | None:
+    """`target`, or `<target>.previous` if the newer one is damaged; None if there is neither.
+
+    Raises CheckpointError if there is a state but none is whole: training must not restart from step 0 by itself.
+    """
+    target = Path(target)
+    candidates = [p for p in (target, target.with_name(f"{target.name}.previous")) if p.is_dir()]
+    for folder in candidates:
+        damage = damaged(folder)
+        if not damage:
+            return folder
+        logger.warning("%s is damaged (%s); looking for the state before it", folder, damage)
+    if candidates:
+        raise CheckpointError(f"{target}: no whole state is left; give --resume PATH, or --resume never and a new folder")
+    return None
+
+
+def damaged(folder: Path) -> str:
+    """What is wrong with a folder written by `write_folder`; "" if every file is as it was written."""
+    try:
+        sums = read_json(folder / MANIFEST)
+    except (OSError, ValueError):
+        return f"{MANIFEST} is missing or unreadable"
+    for name, expected in sums.items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if sha256(folder / name) != expected:
+            return f"{name} was changed"
+    return ""
+
+
+def save_tree(path: Path, tree: Any) -> None:
+    """Nested dicts, lists and tensors as one safetensors file; the structure goes into its metadata as JSON."""
+    tensors: dict[str, torch.Tensor] = {}
+
+    def strip(node: Any, name: str) -> Any:
+        if isinstance(node, torch.Tensor):
+            tensors[name] = node.detach().cpu().contiguous().clone()
+            return {"tensor": name}
+        if isinstance(node, dict):
+            return {"dict": [[key, strip(value, f"{name}.{key}")] for key, value in node.items()]}
+        if isinstance(node, list | tuple):
+            return {"list": [strip(value, f"{name}.{i}") for i, value in enumerate(node)]}
+        return {"value": node}
+
+    structure = json.dumps(strip(tree, "state"))
+    save_file(tensors, path, metadata={"structure": structure})
+
+
+def load_tree(path: Path) -> Any:
+    """What `save_tree` wrote; tensors on the CPU. Tuples come back as lists."""
+
+    def fill(node: dict[str, Any]) -> Any:
+        if "tensor" in node:
+            return file.get_tensor(node["tensor"])
+        if "dict" in node:
+            return {key: fill(value) for key, value in node["dict"]}
+        if "list" in node:
+            return [fill(value) for value in node["list"]]
+        return node["value"]
+
+    with safe_open(path, framework="pt") as file:
+        return fill(json.loads(file.metadata()["structure"]))
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Whole or not at all, like the folders."""
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def read_json(path: str | Path) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush(path: Path) -> None:
+    """fsync a file, or a folder's list of names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,85 @@
+"""What the trainer needs of torch.distributed; every function does nothing special in a single process.
+
+    rank, local_rank, world_size = start("cuda")     # reads torchrun's environment
+    total = sum_over_ranks(tensor)
+"""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def start(device_type: str) -> tuple[int, int, int]:
+    """Join the process group if torchrun (or a launcher that sets the same variables) started us.
+
+    Returns: rank, local rank, world size.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    if world_size == 1:
+        return 0, 0, 1
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    if device_type == "cuda":
+        torch.cuda.set_device(local_rank)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+    return dist.get_rank(), local_rank, world_size
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def wrap(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model itself, or DDP around it."""
+    if world_size() == 1:
+        return model
+    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+
+def gradient_sync(model: nn.Module, on: bool) -> AbstractContextManager:
+    """A context in which backward does or does not average gradients over the ranks."""
+    return nullcontext() if on or not isinstance(model, DistributedDataParallel) else model.no_sync()
+
+
+def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
+    """In place; returns the tensor."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def gather(value: Any) -> list[Any]:
+    """The values of all ranks, on every rank. For small things: they are pickled on their way between our processes."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def broadcast(value: Any) -> Any:
+    """Rank 0's value, on every rank."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def barrier() -> None:
+    if world_size() > 1:
+        dist.barrier()

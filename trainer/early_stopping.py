@@ -1,0 +1,61 @@
+"""Remember the best value of a metric and stop when it no longer improves.
+
+    stopping = EarlyStopping("slots/f1", patience=3)
+    if stopping.update(metrics): save_best()
+    if stopping.should_stop: break
+
+Stdlib only.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+class EarlyStopping:
+    """patience: evaluations without improvement after which `should_stop` is True; 0 = never."""
+
+    def __init__(self, monitor: str, patience: int = 0, lower_is_better: bool = False):
+        self.monitor = monitor
+        self.patience = patience
+        self.lower_is_better = lower_is_better
+        self.best: float | None = None
+        self.num_bad = 0
+
+    def update(self, metrics: Mapping[str, float]) -> bool:
+        """Take in one evaluation; True if it is the best so far. A NaN never is. Raises KeyError with the known names."""
+        if self.monitor not in metrics:
+            raise KeyError(f"monitor: unknown metric {self.monitor!r}; there are {', '.join(metrics)}")
+        value = float(metrics[self.monitor])
+        sign = -1.0 if self.lower_is_better else 1.0
+        improved = value == value and (self.best is None or sign * value > sign * self.best)
+        self.best = value if improved else self.best
+        self.num_bad = 0 if improved else self.num_bad + 1
+        return improved
+
+    @property
+    def should_stop(self) -> bool:
+        return 0 < self.patience <= self.num_bad
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"monitor": self.monitor, "best": self.best, "num_bad": self.num_bad}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best, self.num_bad = state["best"], state["num_bad"]
+
+
+def choose_monitor(name: str | None, heads: Mapping[str, Any], metrics: Iterable[str]) -> tuple[str, bool]:
+    """The monitored metric and whether lower is better.
+
+    Args:
+        name: as the user gave it; None: the main metric of an only task, else sentence_accuracy.
+        heads: task -> object with MONITOR and LOWER_IS_BETTER.
+        metrics: the names that an evaluation gives.
+
+    Raises: ValueError with the known names.
+    """
+    name = name or (f"{next(iter(heads))}/{next(iter(heads.values())).MONITOR}" if len(heads) == 1 else "sentence_accuracy")
+    falling = {"loss"} | {f"{task}/{m}" for task, head in heads.items() for m in ("loss", *head.LOWER_IS_BETTER)}
+    known = sorted({*metrics, "loss", *(f"{task}/loss" for task in heads)})
+    if name not in known:
+        raise ValueError(f"monitor: unknown metric {name!r}; there are {', '.join(known)}")
+    return name, name in falling

@@ -1,0 +1,42 @@
+"""All metrics of a multi-task model from decoded predictions.
+
+    metrics = joint_metrics(model.heads, predictions, references)
+    # {"intent/accuracy": …, "slots/f1": …, "sentence_accuracy": …}
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Labels = Mapping[str, Sequence[Any]]
+
+
+def joint_metrics(
+    heads: Mapping[str, Any],
+    predictions: Labels,
+    references: Labels,
+    own_metrics: Sequence[Callable[[Labels, Labels], Mapping[str, float]]] = (),
+) -> dict[str, float]:
+    """
+    Args:
+        heads: task -> object with `score(predictions, references) -> dict`.
+        predictions: task -> one decoded, unpadded prediction per record.
+        references: task -> gold label per record, None where there is none; such records do not count.
+        own_metrics: functions (predictions, references) -> dict, called with all records.
+
+    Returns: `<task>/<metric>` of every task that has gold labels, and `sentence_accuracy`: the share of records with
+        all tasks right, among those with gold for all tasks.
+    """
+    metrics: dict[str, float] = {}
+    for task, head in heads.items():
+        pairs = [(p, r) for p, r in zip(predictions[task], references[task], strict=True) if r is not None]
+        if pairs:
+            scores = head.score([p for p, _ in pairs], [r for _, r in pairs])
+            metrics |= {f"{task}/{name}": float(value) for name, value in scores.items()}
+    records = list(zip(*(zip(predictions[t], references[t], strict=True) for t in heads), strict=True))
+    complete = [record for record in records if all(gold is not None for _, gold in record)]
+    if complete:
+        right = sum(all(predicted == gold for predicted, gold in record) for record in complete)
+        metrics["sentence_accuracy"] = right / len(complete)
+    for function in own_metrics:
+        metrics |= {name: float(value) for name, value in function(predictions, references).items()}
+    return metrics

@@ -1,0 +1,79 @@
+"""The one decoding path: evaluation, prediction files and error analysis all come from `predict`.
+
+    result = predict(model, batches, device="cpu")
+    result.labels["intent"]         # one label per record, in the order of the sample ids
+
+Imports torch and this room only.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import distributed
+from .progress import progress_bar
+
+
+@dataclass
+class Predictions:
+    """Of all records of all ranks, in the order of their sample ids; the same on every rank."""
+
+    sample_ids: list[int]
+    labels: dict[str, list[Any]]
+    """task -> one decoded prediction per record"""
+    confidences: dict[str, list[Any]] = field(default_factory=dict)
+    losses: dict[str, float] = field(default_factory=dict)
+    """task -> mean loss over its items with gold labels"""
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    loader: Iterable[dict[str, Any]],
+    device: torch.device | str = "cpu",
+    autocast: Callable[[], AbstractContextManager] = nullcontext,
+    with_confidences: bool = False,
+) -> Predictions:
+    """Decode every record once. The model (with `heads`, see model_utils) is left in eval mode.
+
+    Args:
+        loader: batches of this rank; with gold labels, losses are computed too.
+        autocast: makes the precision context.
+        with_confidences: also the probability of each decision.
+    """
+    model.eval()
+    heads = model.heads
+    rows: list[tuple[int, dict[str, Any], dict[str, Any]]] = []
+    sums = torch.zeros(len(heads), 2, dtype=torch.float64, device=device)  # loss, items
+    ones = dict.fromkeys(heads, 1)  # a divisor of 1: losses stay sums
+    for batch in progress_bar(loader, "[EVAL]", len(loader), shown=distributed.rank() == 0):  # type: ignore[arg-type]
+        batch = to_device(batch, device)
+        with autocast():
+            output = model(batch, ones)
+        labels = {task: head.decode(output.logits[task], batch) for task, head in heads.items()}
+        sure = {t: h.confidences(output.logits[t], batch) for t, h in heads.items()} if with_confidences else {}
+        for i, sample_id in enumerate(batch["sample_id"].tolist()):
+            rows.append((sample_id, {t: v[i] for t, v in labels.items()}, {t: v[i] for t, v in sure.items()}))
+        for number, (task, head) in enumerate(heads.items()):
+            if task in output.losses:
+                sums[number, 0] += output.losses[task]
+                sums[number, 1] += head.num_items(batch["labels"][task])
+    totals = distributed.sum_over_ranks(sums).tolist()
+    rows = sorted((row for part in distributed.gather(rows) for row in part), key=lambda row: row[0])
+    return Predictions(
+        sample_ids=[sample_id for sample_id, _, _ in rows],
+        labels={task: [labels[task] for _, labels, _ in rows] for task in heads},
+        confidences={task: [sure[task] for _, _, sure in rows] for task in heads} if with_confidences else {},
+        losses={task: loss / items for task, (loss, items) in zip(heads, totals, strict=True) if items},
+    )
+
+
+def to_device(batch: Any, device: torch.device | str) -> Any:
+    """A batch with its tensors on the device; pinned memory is copied while the host goes on."""
+    if isinstance(batch, dict):
+        return {name: to_device(value, device) for name, value in batch.items()}
+    return batch.to(device, non_blocking=True) if isinstance(batch, torch.Tensor) else batch

@@ -1,0 +1,18 @@
+"""`[Epoch 0] [TRAIN] 57%|████ | 57/100 loss=0.412 lr=4.3e-05`: a bar on a terminal, plain log lines elsewhere."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress_bar(items: Iterable[Any], title: str, total: int, initial: int = 0, shown: bool = True) -> Any:
+    """`tqdm` over items; silent without a terminal or on other ranks than 0 (shown=False)."""
+    hidden = None if shown else True
+    return tqdm(items, desc=title, total=total, initial=initial, disable=hidden, file=sys.stdout, dynamic_ncols=True, leave=False)
+
+
+def figures(values: Mapping[str, float]) -> str:
+    """`loss=0.412 lr=4.3e-05`"""
+    return " ".join(f"{name}={value:.4g}" for name, value in values.items())
