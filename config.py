@@ -28,6 +28,8 @@ STREAMABLE = (".jsonl", ".ndjson", ".txt")
 class ConfigError(ValueError):
     """A mistake in the arguments; the message is `where: field: what is wrong and what would be right`."""
 
+    exit_code = 2
+
 
 @dataclass
 class DataArguments:

@@ -54,26 +54,15 @@ def build_job(args: Arguments) -> Job:
 
 
 def starting_folder(args: Arguments) -> tuple[Path | None, bool]:
-    """The state to resume (True), a saved model to start from or to use (False), or None."""
-    from trainer.checkpoint import newest_whole
+    """A saved model to start from, if any, and whether it is a state that training goes on from."""
+    from trainer.run_folder import find_best, find_state
 
-    output = Path(args.output_dir)
-    if args.do_train:
-        state = newest_whole(output / "last" if args.resume in ("auto", "never") else args.resume)
-        if state is None and args.resume not in ("auto", "never"):
-            fail("resume", f"there is no saved state at {args.resume}")
-        if state is not None and args.resume == "never":
-            fail("resume", f"{output} holds a run; give another --output_dir, or --resume auto to go on with it")
-        if state is not None:
-            return state, True
+    state = find_state(args.output_dir, args.resume) if args.do_train else None
+    if state is not None:
+        return state, True
     if Path(args.model_name_or_path, "labels.json").is_file():
         return Path(args.model_name_or_path), False
-    if args.do_train or args.check:
-        return None, False
-    best = newest_whole(output / "best") or newest_whole(output / "last")
-    if best is None:
-        fail("model_name_or_path", f"no trained model: there is no {output / 'best'}, and no labels.json in {args.model_name_or_path}")
-    return best, False
+    return (None if args.do_train or args.check else find_best(args.output_dir)), False
 
 
 def saved_tasks(folder: Path, args: Arguments) -> list[dict[str, Any]]:
@@ -162,53 +151,53 @@ def build_collator(job: Job) -> Any:
     return Collator(job.data.tokenizer.pad_token_id, levels)
 
 
-def build_trainer(job: Job, model: Any, **training: Any) -> Any:
-    """A Trainer; without `training` options it can only evaluate and predict."""
+def build_trainer(job: Job, model: Any, **options: Any) -> Any:
+    """A Trainer; without `options` it can only evaluate and predict."""
     from trainer.metrics import joint_metrics
     from trainer.trainer import Trainer
 
-    own_metrics = [load_function(name) for name in job.args.metrics]
-    metric_function = partial(joint_metrics, model.heads, own_metrics=own_metrics)
-    return Trainer(model, device=job.device, precision=job.precision, metric_function=metric_function, **training)
+    metric_function = partial(joint_metrics, model.heads, own_metrics=[load_function(n) for n in job.args.metrics])
+    return Trainer(model, device=job.device, precision=job.precision, metric_function=metric_function, **options)
 
 
 def build_training(job: Job, model: Any) -> dict[str, Any]:
-    """The Trainer's options for training: loaders, optimizer, schedule, tricks, early stopping, logs."""
+    """The Trainer's options for training: data, step with optimizer and tricks, schedule, early stopping."""
     from model_utils.optim import EvalSchedule, build_optimizer, build_scheduler
     from trainer.early_stopping import EarlyStopping, choose_monitor
+    from trainer.run_folder import RunFolder
+    from trainer.step import TrainStep
     from tricks.fgm import FGM
 
     args = job.args
     train_loader = build_train_loader(job)
     steps_per_epoch = -(-len(train_loader(0, 0)) // args.accumulate)
     total_steps = min(args.epochs * steps_per_epoch or sys.maxsize, args.max_steps or sys.maxsize)
-    evaluation, monitor, falls = {}, "", False
+    options: dict[str, Any] = {
+        "train_loader": train_loader, "steps_per_epoch": steps_per_epoch, "epochs": args.epochs or sys.maxsize,
+        "max_steps": args.max_steps, "accumulate": args.accumulate, "eval_steps": args.eval_steps,
+        "save_steps": args.save_steps, "logging_steps": args.logging_steps, "callbacks": [],
+        "run_folder": RunFolder(args.output_dir, partial(save_pretrained, job, model)),
+    }  # fmt: skip
+    monitor, falls = "", False
     if "eval" in job.data.sources:
         batches, rows = build_eval(job, "eval")
-        gold = job.data.references(rows)(range(min(len(rows), 64)))
-        names = build_trainer(job, model).metric_function(gold, gold)
-        monitor, falls = choose_monitor(args.monitor, model.heads, names)
-        evaluation = {"eval_loader": batches, "references": job.data.references(rows),
-                      "early_stopping": EarlyStopping(monitor, args.patience, falls)}  # fmt: skip
+        references = job.data.references(rows)
+        gold = references(range(min(len(rows), 64)))
+        monitor, falls = choose_monitor(args.monitor, model.heads, build_trainer(job, model).metric_function(gold, gold))
+        early_stopping = EarlyStopping(monitor, args.patience, falls)
+        options |= {"eval_loader": batches, "references": references, "early_stopping": early_stopping}
     optimizer = build_optimizer(model.to(job.device), args.lr, args.head_lr, args.weight_decay)
     warmup_steps = args.warmup_steps or round(args.warmup_ratio * total_steps)
     scheduler = build_scheduler(args.lr_scheduler, optimizer, warmup_steps, total_steps, args.lr_scheduler_options, falls)
-    callbacks = [partial(follow_metric, scheduler, monitor)] if isinstance(scheduler, EvalSchedule) else []
+    if isinstance(scheduler, EvalSchedule):
+        options["callbacks"].append(partial(scheduler.follow, monitor))
+    options["train_step"] = TrainStep(
+        model, optimizer, scheduler, device=job.device, precision=job.precision, max_grad_norm=args.max_grad_norm,
+        attacks=[FGM(model, args.fgm_eps)] if args.use_fgm else [],
+    )  # fmt: skip
     logger.info("%d steps of %d x %d x %d records on %s in %s", total_steps, job.world_size, args.accumulate,
                 args.batch_size, job.device, job.precision)  # fmt: skip
-    return evaluation | {
-        "optimizer": optimizer, "scheduler": scheduler, "train_loader": train_loader, "steps_per_epoch": steps_per_epoch,
-        "epochs": args.epochs or sys.maxsize, "max_steps": args.max_steps, "accumulate": args.accumulate,
-        "max_grad_norm": args.max_grad_norm, "attacks": [FGM(model, args.fgm_eps)] if args.use_fgm else [],
-        "callbacks": callbacks, "eval_steps": args.eval_steps, "save_steps": args.save_steps,
-        "logging_steps": args.logging_steps, "output_dir": args.output_dir,
-        "save_pretrained": partial(save_pretrained, job, model),
-    }  # fmt: skip
-
-
-def follow_metric(scheduler: Any, monitor: str, event: str, step: int, values: dict[str, Any]) -> None:
-    if event == "eval":
-        scheduler.step_metric(values[monitor])
+    return options
 
 
 def load_function(name: str) -> Any:
@@ -233,60 +222,53 @@ def train(job: Job, model: Any) -> None:
     from trainer.monitor import RunLog
 
     options = build_training(job, model)
-    step = json.loads((job.folder / "trainer_state.json").read_text())["step"] if job.folder and job.resumes else 0
-    if job.rank == 0:
-        open_output(job)
-        options["callbacks"].append(RunLog(job.args.output_dir, resume_step=step))
     trainer = build_trainer(job, model, **options)
     if job.resumes:
         trainer.resume(job.folder)
-        logger.info("going on from %s at step %d", job.folder, step)
+        logger.info("going on from %s at step %d", job.folder, trainer.step)
     else:
-        seed_everything(job.args.seed + job.rank)  # dropout differs between ranks, the weights do not
+        seed_everything(job.args.seed + job.rank)  # dropout differs between ranks; the weights, made before, do not
+    if job.rank == 0:
+        open_output(job)
+        trainer.callbacks.append(RunLog(job.args.output_dir, trainer.step))
     trainer.train()
 
 
 def open_output(job: Job) -> None:
-    output, data = Path(job.args.output_dir), job.data
+    output = Path(job.args.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     setup_logging(output / "train.log")
     (output / "config.yaml").write_text(to_yaml(job.args), encoding="utf-8")
-    write_json(output / "dataset_info.json", {part: data.figures(part) for part in data.sources})
-    write_json(output / "splits.json", data.indices)
+    write_json(output / "dataset_info.json", {part: job.data.figures(part) for part in job.data.sources})
+    write_json(output / "splits.json", job.data.indices)
 
 
-def evaluate(job: Job, model: Any) -> None:
-    """<part>_metrics.json and the wrong samples of every part with gold labels."""
-    trainer = build_trainer(job, model)
-    for part in ("eval", "test"):
-        if part in job.data.sources:
-            report(job, trainer, part, Path(job.args.output_dir, f"{part}_metrics.json"), only_wrong=True)
-
-
-def predict(job: Job, model: Any) -> None:
-    """predictions/<file>.jsonl, and its metrics if there are gold labels."""
-    name = Path(job.data.sources["predict"]).stem
-    report(job, build_trainer(job, model), "predict", Path(job.args.output_dir, "predictions", f"{name}_metrics.json"), False)
-
-
-def report(job: Job, trainer: Any, part: str, metrics_file: Path, only_wrong: bool) -> None:
+def report(job: Job, model: Any, part: str) -> None:
+    """Predictions of a part (of eval and test only the wrong ones) and, with gold labels, its metrics."""
     from data_process.predictions import write_predictions
 
+    output, data = Path(job.args.output_dir), job.data
+    trainer = build_trainer(job, model)
     loader, rows = build_eval(job, part)
     result = trainer.predict(loader, with_confidences=True)
-    metrics = trainer.score(result, job.data.references(rows))
-    if job.rank == 0:
-        folder = Path(job.args.output_dir, "errors" if only_wrong else "predictions")
-        lines = folder / f"{part if only_wrong else Path(job.data.sources[part]).stem}.jsonl"
-        written = write_predictions(lines, rows, job.data.schema, result.sample_ids, result.labels, result.confidences, only_wrong)
-        logger.info("[%s] %d of %d records in %s", part.upper(), written, len(result.sample_ids), lines)
-        if metrics:
-            write_json(metrics_file, metrics)
-            logger.info("[%s] %s", part.upper(), " ".join(f"{name}={value:.4f}" for name, value in metrics.items()))
+    metrics = trainer.score(result, data.references(rows))
+    if job.rank != 0:
+        return
+    name = Path(data.sources[part]).stem
+    lines = output / "predictions" / f"{name}.jsonl" if part == "predict" else output / "errors" / f"{part}.jsonl"
+    written = write_predictions(lines, rows, data.schema, result.sample_ids, result.labels, result.confidences,
+                                only_wrong=part != "predict")  # fmt: skip
+    logger.info("[%s] %d of %d records in %s", part.upper(), written, len(result.sample_ids), lines)
+    if metrics:
+        write_json(output / (f"predictions/{name}_metrics.json" if part == "predict" else f"{part}_metrics.json"), metrics)
+        logger.info("[%s] %s", part.upper(), " ".join(f"{key}={value:.4f}" for key, value in metrics.items()))
 
 
 def main(argv: list[str] | None = None) -> None:
     args = get_args(argv)
+    from model_utils.multitask_model import MultiTaskModel
+    from trainer.run_folder import find_best
+
     job = build_job(args)
     build_data(job)
     seed_everything(args.seed)
@@ -296,46 +278,25 @@ def main(argv: list[str] | None = None) -> None:
         return
     if args.do_train:
         train(job, model)
-        model = best_model(args)
-    if args.do_eval:
-        evaluate(job, model)
-    if args.do_predict:
-        predict(job, model)
-
-
-def best_model(args: Arguments) -> Any:
-    from model_utils.multitask_model import MultiTaskModel
-    from trainer.checkpoint import newest_whole
-
-    best = newest_whole(Path(args.output_dir, "best")) or newest_whole(Path(args.output_dir, "last"))
-    return MultiTaskModel.from_pretrained(best)
+        model = MultiTaskModel.from_pretrained(find_best(args.output_dir))
+    for part in [part for part in ("eval", "test") if args.do_eval] + ["predict"] * args.do_predict:
+        if part in job.data.sources:
+            report(job, model, part)
 
 
 def run(argv: list[str] | None = None) -> int:
-    """main, with the exit codes of README.md instead of tracebacks for what is no bug of ours."""
+    """main; for what is no bug of ours one line and an exit code (2 wrong input, 3 diverged) instead of a traceback."""
     try:
         main(argv)
-    except ConfigError as error:
-        return complain(error, 2)
     except KeyboardInterrupt:
-        return complain("interrupted; the same command goes on from the last saved state", 130)
+        print("error: interrupted; the same command goes on from the last saved state", file=sys.stderr)
+        return 130
     except Exception as error:
-        from data_process.errors import DataError
-        from model_utils.encoder import ModelError
-        from trainer.checkpoint import CheckpointError
-        from trainer.trainer import TrainingDiverged
-
-        if isinstance(error, DataError | ModelError | CheckpointError):
-            return complain(error, 2)
-        if isinstance(error, TrainingDiverged):
-            return complain(error, 3)
-        raise
+        if not hasattr(error, "exit_code"):
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
     return 0
-
-
-def complain(error: object, code: int) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return code
 
 
 def without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
@@ -343,7 +304,6 @@ def without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 

@@ -3,9 +3,9 @@
     shuffled(np.arange(0, 32), n=1_000_000, seed=42, epoch=3)     # the first 32 sample numbers of epoch 3
 
 A keyed bijection of 0 … n-1, computed for any position by itself in O(1) time and memory, so nothing has to be stored
-or replayed: resuming in the middle of an epoch, any worker and any rank get the same order. It is a balanced Feistel
-network with the murmur3 finaliser as round function; numbers that fall outside 0 … n-1 walk on along their cycle
-(Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). Imports NumPy only.
+or replayed: after a resume in the middle of an epoch, in any worker and on any rank the order is the same. It is a
+balanced Feistel network with the murmur3 finaliser as round function; numbers that fall outside 0 … n-1 walk on along
+their cycle (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). Imports NumPy only.
 """
 
 import numpy as np
@@ -19,20 +19,25 @@ def shuffled(positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray
     Args:
         positions: integers in 0 … n-1, any shape.
         n: size of the data set.
-        seed, epoch: each pair gives another permutation.
+        seed, epoch: not negative; each pair gives another permutation.
 
     Returns: int64 array of the same shape.
+
+    Raises: ValueError for a position outside 0 … n-1.
     """
+    if positions.size and not 0 <= positions.min() <= positions.max() < n:
+        raise ValueError(f"positions must be in 0 … {n - 1}, found {positions.min()} … {positions.max()}")
     half_bits = np.uint64(max(1, (max(n - 1, 1).bit_length() + 1) // 2))
     keys = round_keys(seed, epoch)
-    values = feistel(positions.astype(np.uint64), keys, half_bits)
+    values = feistel(positions.ravel().astype(np.uint64), keys, half_bits)
     while (outside := values >= n).any():  # the domain is at most 4 n wide, so this ends after a few rounds
         values[outside] = feistel(values[outside], keys, half_bits)
-    return values.astype(np.int64)
+    return values.astype(np.int64).reshape(positions.shape)
 
 
 def round_keys(seed: int, epoch: int) -> np.ndarray:
-    return np.random.SeedSequence([seed, epoch]).generate_state(ROUNDS, np.uint64)
+    # Not SeedSequence([seed, epoch]): it joins the 32-bit words of both, so (2**32, 0) would be (0, 1).
+    return np.random.SeedSequence(seed, spawn_key=(epoch,)).generate_state(ROUNDS, np.uint64)
 
 
 def feistel(values: np.ndarray, keys: np.ndarray, half_bits: np.uint64) -> np.ndarray:

@@ -14,6 +14,8 @@ class DataError(ValueError):
         field: column or key the message is about; left out of the text when None.
     """
 
+    exit_code = 2
+
     def __init__(self, where: str, message: str, field: str | None = None) -> None:
         # Unpickling calls DataError(*args): with all three the error survives worker processes.
         super().__init__(where, message, field)

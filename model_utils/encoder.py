@@ -27,6 +27,8 @@ SCRATCH = {  # hidden size, layers, attention heads
 class ModelError(ValueError):
     """A model, tokenizer or head that cannot be built as asked for."""
 
+    exit_code = 2
+
 
 def locate(name_or_path: str) -> str:
     """A local folder for `package:NAME/FOLDER`; anything else unchanged. Raises ModelError if it cannot exist."""

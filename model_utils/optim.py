@@ -4,6 +4,7 @@
     scheduler = build_scheduler("linear", optimizer, warmup_steps=100, total_steps=1000)
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ def build_optimizer(
 
 
 class EvalSchedule:
-    """Schedules that follow the monitored metric: `step` (after each update) does nothing, `step_metric` acts."""
+    """Schedules that follow the monitored metric: `step` (after each update) does nothing, `follow` acts."""
 
     def __init__(self, schedule: ReduceLROnPlateau):
         self.schedule = schedule
@@ -60,8 +61,10 @@ class EvalSchedule:
     def step(self) -> None:
         pass
 
-    def step_metric(self, value: float) -> None:
-        self.schedule.step(value)
+    def follow(self, monitor: str, event: str, step: int, values: Mapping[str, float]) -> None:
+        """A callback of the trainer, once `monitor` is bound with functools.partial."""
+        if event == "eval":
+            self.schedule.step(values[monitor])
 
 
 def build_scheduler(

@@ -27,6 +27,8 @@ MANIFEST = "manifest.json"
 class CheckpointError(ValueError):
     """A saved state that is damaged or does not fit."""
 
+    exit_code = 2
+
 
 def write_folder(target: str | Path, write: Callable[[Path], None], keep_previous: bool = True) -> None:
     """Fill a folder under a temporary name, flush it to disk, then rename it.

@@ -11,6 +11,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 
+class MonitorError(ValueError):
+    """A metric that no evaluation gives."""
+
+    exit_code = 2
+
+
 class EarlyStopping:
     """patience: evaluations without improvement after which `should_stop` is True; 0 = never."""
 
@@ -22,9 +28,9 @@ class EarlyStopping:
         self.num_bad = 0
 
     def update(self, metrics: Mapping[str, float]) -> bool:
-        """Take in one evaluation; True if it is the best so far. A NaN never is. Raises KeyError with the known names."""
+        """Take in one evaluation; True if it is the best so far. A NaN never is. Raises MonitorError with the known names."""
         if self.monitor not in metrics:
-            raise KeyError(f"monitor: unknown metric {self.monitor!r}; there are {', '.join(metrics)}")
+            raise MonitorError(f"monitor: unknown metric {self.monitor!r}; there are {', '.join(metrics)}")
         value = float(metrics[self.monitor])
         sign = -1.0 if self.lower_is_better else 1.0
         improved = value == value and (self.best is None or sign * value > sign * self.best)
@@ -51,11 +57,11 @@ def choose_monitor(name: str | None, heads: Mapping[str, Any], metrics: Iterable
         heads: task -> object with MONITOR and LOWER_IS_BETTER.
         metrics: the names that an evaluation gives.
 
-    Raises: ValueError with the known names.
+    Raises: MonitorError with the known names.
     """
     name = name or (f"{next(iter(heads))}/{next(iter(heads.values())).MONITOR}" if len(heads) == 1 else "sentence_accuracy")
     falling = {"loss"} | {f"{task}/{m}" for task, head in heads.items() for m in ("loss", *head.LOWER_IS_BETTER)}
     known = sorted({*metrics, "loss", *(f"{task}/loss" for task in heads)})
     if name not in known:
-        raise ValueError(f"monitor: unknown metric {name!r}; there are {', '.join(known)}")
+        raise MonitorError(f"monitor: unknown metric {name!r}; there are {', '.join(known)}")
     return name, name in falling

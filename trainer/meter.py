@@ -13,7 +13,7 @@ from .distributed import rank, sum_over_ranks
 
 
 class Meter:
-    """Adds up 0-dim tensors; each rank contributes its share of a value. The owner counts `steps`."""
+    """Adds up 0-dim tensors, one `add` per step; each rank contributes its share of a value."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -25,7 +25,8 @@ class Meter:
 
     def add(self, values: Mapping[str, torch.Tensor]) -> None:
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach().double()
+            self.sums[name] = self.sums.get(name, 0) + value.double()
+        self.steps += 1
 
     def mean(self) -> dict[str, float]:
         """Mean per step of each value, summed over the ranks; a collective operation."""

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from . import distributed
+from .device import to_device
 from .progress import progress_bar
 
 
@@ -50,7 +51,7 @@ def predict(
     rows: list[tuple[int, dict[str, Any], dict[str, Any]]] = []
     sums = torch.zeros(len(heads), 2, dtype=torch.float64, device=device)  # loss, items
     ones = dict.fromkeys(heads, 1)  # a divisor of 1: losses stay sums
-    for batch in progress_bar(loader, "[EVAL]", len(loader), shown=distributed.rank() == 0):  # type: ignore[arg-type]
+    for batch in progress_bar(loader, "[EVAL]", len(loader)):  # type: ignore[arg-type]
         batch = to_device(batch, device)
         with autocast():
             output = model(batch, ones)
@@ -70,10 +71,3 @@ def predict(
         confidences={task: [sure[task] for _, _, sure in rows] for task in heads} if with_confidences else {},
         losses={task: loss / items for task, (loss, items) in zip(heads, totals, strict=True) if items},
     )
-
-
-def to_device(batch: Any, device: torch.device | str) -> Any:
-    """A batch with its tensors on the device; pinned memory is copied while the host goes on."""
-    if isinstance(batch, dict):
-        return {name: to_device(value, device) for name, value in batch.items()}
-    return batch.to(device, non_blocking=True) if isinstance(batch, torch.Tensor) else batch

@@ -6,11 +6,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from . import distributed
 
-def progress_bar(items: Iterable[Any], title: str, total: int, initial: int = 0, shown: bool = True) -> Any:
-    """`tqdm` over items; silent without a terminal or on other ranks than 0 (shown=False)."""
-    hidden = None if shown else True
-    return tqdm(items, desc=title, total=total, initial=initial, disable=hidden, file=sys.stdout, dynamic_ncols=True, leave=False)
+
+def progress_bar(items: Iterable[Any], title: str, total: int, initial: int = 0) -> Any:
+    """`tqdm` over items; silent without a terminal and on other ranks than 0."""
+    hidden = None if distributed.rank() == 0 else True  # None: hide it if the output is not a terminal
+    return tqdm(
+        items, desc=title, total=total, initial=initial, disable=hidden, file=sys.stdout, dynamic_ncols=True, leave=False
+    )
 
 
 def figures(values: Mapping[str, float]) -> str:

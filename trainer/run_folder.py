@@ -1,0 +1,74 @@
+"""last/ and best/ of a run.
+
+    folder = RunFolder("output/run", save_pretrained)       # save_pretrained(path) writes the model into a folder
+    folder.save_last(trainer.state_dict())                  # enough to resume
+    folder.save_best({"epoch": 3, "eval": metrics})         # enough to predict
+    trainer.load_state_dict(read_state("output/run/last"))
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from . import distributed
+from .checkpoint import CheckpointError, load_tree, newest_whole, read_json, save_tree, write_folder, write_json
+
+
+class RunFolder:
+    """Rank 0 writes, the others wait; every folder is whole or not there (see checkpoint.py)."""
+
+    def __init__(self, output_dir: str | Path, save_pretrained: Callable[[Path], None]):
+        self.output_dir = Path(output_dir)
+        self.save_pretrained = save_pretrained
+
+    def save_last(self, state: Mapping[str, Any]) -> None:
+        """state: `progress`, plain values that people may read, and `tensors`, nested state dicts."""
+
+        def write(folder: Path) -> None:
+            self.save_pretrained(folder)
+            save_tree(folder / "trainer.safetensors", state["tensors"])
+            write_json(folder / "trainer_state.json", state["progress"])
+
+        self._write("last", write, keep_previous=True)
+
+    def save_best(self, metrics: Mapping[str, Any]) -> None:
+        def write(folder: Path) -> None:
+            self.save_pretrained(folder)
+            write_json(folder / "metrics.json", metrics)
+
+        self._write("best", write, keep_previous=False)
+
+    def _write(self, name: str, write: Callable[[Path], None], keep_previous: bool) -> None:
+        if distributed.rank() == 0:
+            write_folder(self.output_dir / name, write, keep_previous)
+        distributed.barrier()
+
+
+def read_state(folder: str | Path) -> dict[str, Any]:
+    """What `save_last` wrote; tensors on the CPU."""
+    folder = Path(folder)
+    return {"progress": read_json(folder / "trainer_state.json"), "tensors": load_tree(folder / "trainer.safetensors")}
+
+
+def find_state(output_dir: str | Path, resume: str) -> Path | None:
+    """The state that training goes on from; None for a new run. Raises CheckpointError.
+
+    Args:
+        resume: "auto": output_dir/last if it is there; "never": a new run, refused if it is there; else a path to one.
+    """
+    wanted = Path(output_dir, "last") if resume in ("auto", "never") else Path(resume)
+    state = newest_whole(wanted)
+    if state is None and resume not in ("auto", "never"):
+        raise CheckpointError(f"resume: there is no saved state at {resume}")
+    if state is not None and resume == "never":
+        raise CheckpointError(f"resume: {output_dir} holds a run; give another --output_dir, or --resume auto to go on")
+    return state
+
+
+def find_best(output_dir: str | Path) -> Path:
+    """best/, or last/ of a run without evaluation. Raises CheckpointError."""
+    best = newest_whole(Path(output_dir, "best")) or newest_whole(Path(output_dir, "last"))
+    if best is None:
+        raise CheckpointError(f"output_dir: there is no trained model in {output_dir}; train first, or give "
+                              "--model_name_or_path a folder with labels.json")  # fmt: skip
+    return best

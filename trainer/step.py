@@ -1,0 +1,131 @@
+"""One optimizer step from a group of micro-batches, exact under accumulation, mixed precision and data parallelism.
+
+    train_step = TrainStep(model, optimizer, scheduler, device="cuda", precision="bf16", attacks=[FGM(model)])
+    losses, samples = train_step([batch, batch, batch])
+
+Losses are sums over items divided by the number of items of the whole group over all ranks, so 1 x 8 = 2 x 4 = 4 x 2
+micro-batches give the same gradient. Nothing is read back from the device.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import distributed
+from .device import make_autocast, to_device
+
+
+def plain_loss(model: nn.Module, batch: Mapping[str, Any], num_items: Mapping[str, Any]) -> Any:
+    """The default `compute_loss`; returns an object with `loss` and `losses`."""
+    return model(batch, num_items)
+
+
+class TrainStep:
+    """Holds what an update needs: model, optimizer, schedule, loss scale, tricks."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any,
+        *,
+        device: torch.device | str = "cpu",
+        precision: str = "fp32",
+        max_grad_norm: float = 1.0,
+        compute_loss: Callable[..., Any] = plain_loss,
+        attacks: Sequence[Callable[[Callable[[], Any]], Any]] = (),
+        averagers: Sequence[Any] = (),
+    ):
+        """
+        Args:
+            model: forward(batch, num_items) -> loss, losses; heads: task -> head; num_items(labels) -> task -> count.
+            optimizer: fused, so that a non-finite update is masked on the device, see `update`.
+            scheduler: step(), state_dict(), load_state_dict(); steps after each update.
+            precision: "fp32", "bf16" or "fp16" (with loss scaling).
+            max_grad_norm: 0 = no clipping.
+            compute_loss: (model, batch, num_items) -> output; a trick may wrap it.
+            attacks: called as attack(backward) after each backward; add adversarial gradients.
+            averagers: update() after each step, applied() as context, state_dict(), load_state_dict().
+        """
+        self.device = torch.device(device)
+        self.module = model
+        self.model = distributed.wrap(model, self.device)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer: Any = optimizer
+        self.scheduler = scheduler
+        self.autocast = make_autocast(precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.max_grad_norm = max_grad_norm or math.inf
+        self.compute_loss, self.attacks, self.averagers = compute_loss, list(attacks), list(averagers)
+        self.masked = torch.zeros((), device=self.device)
+        self.rates: dict[str, float] = {}
+
+    def __call__(self, group: Sequence[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """
+        Args:
+            group: the micro-batches of this rank, at least one; the last group of an epoch may be short.
+
+        Returns: this rank's share of "loss" and "<task>/loss", and the number of samples over all ranks, on the device.
+        """
+        num_items, samples = self.count(group)
+        losses: dict[str, torch.Tensor] = {}
+        for number, batch in enumerate(group, 1):
+            batch = to_device(batch, self.device)
+            last = number == len(group)
+            output = self.backward(batch, num_items, sync=last and not self.attacks)
+            for turn, attack in enumerate(self.attacks, 1):
+                attack(partial(self.backward, batch, num_items, sync=last and turn == len(self.attacks)))
+            self.add_losses(losses, output)
+        self.update()
+        return losses, samples
+
+    def backward(self, batch: dict[str, Any], num_items: Mapping[str, torch.Tensor], sync: bool) -> Any:
+        """Forward and backward of one micro-batch; adds to the gradients and, if `sync`, averages them over ranks."""
+        with distributed.gradient_sync(self.model, sync):
+            with self.autocast():
+                output = self.compute_loss(self.model, batch, num_items)
+            # DDP averages over the ranks, while the loss is already divided by the items of all of them
+            self.scaler.scale(output.loss * distributed.world_size()).backward()
+        return output
+
+    def update(self) -> None:
+        """Clip, step, schedule, zero. A non-finite gradient masks the update on the device, as GradScaler does."""
+        self.scaler.unscale_(self.optimizer)
+        grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        self.optimizer.found_inf = (~grad_norm.isfinite()).float()
+        self.masked += self.optimizer.found_inf
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.rates = {group.get("name", str(i)): group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
+        self.scheduler.step()
+        self.optimizer.zero_grad()
+        for averager in self.averagers:
+            averager.update()
+
+    def count(self, group: Sequence[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Items per task (at least 1) and samples of the group over all ranks; stand-ins (sample_id -1) do not count."""
+        counts = [self.module.num_items(batch["labels"]) for batch in group]
+        samples = sum(int((batch["sample_id"] >= 0).sum()) for batch in group)
+        totals = torch.tensor([*(sum(c[task] for c in counts) for task in self.module.heads), samples])
+        totals = distributed.sum_over_ranks(totals.to(self.device, non_blocking=True))
+        return dict(zip(self.module.heads, totals[:-1].clamp(min=1).unbind(), strict=True)), totals[-1]
+
+    def add_losses(self, losses: dict[str, torch.Tensor], output: Any) -> None:
+        """Every task gets an entry, so that all ranks hold the same ones."""
+        zero = torch.zeros((), device=self.device)
+        new = {"loss": output.loss} | {f"{task}/loss": output.losses.get(task, zero) for task in self.module.heads}
+        for name, value in new.items():
+            losses[name] = losses.get(name, zero) + value.detach()
+
+    def num_diverged(self) -> int:
+        """Masked updates so far; waits for the device. fp16's scaler skips steps on purpose: they do not count."""
+        return 0 if self.scaler.is_enabled() else int(self.masked)
+
+    def parts(self) -> dict[str, Any]:
+        """Everything with state_dict and load_state_dict, by name."""
+        averagers = {f"averager {number}": averager for number, averager in enumerate(self.averagers)}
+        return {"optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler, **averagers}
