@@ -14,6 +14,7 @@ import re
 import sys
 from argparse import ArgumentError
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -169,7 +170,9 @@ def get_args(argv: list[str] | None = None) -> Arguments:
     argv = explicit_booleans(sys.argv[1:] if argv is None else list(argv))
     show = "--show_all_args" in argv
     argv = [a for a in argv if a != "--show_all_args"]
-    parser = ArgumentParser(prog="main.py", description=__doc__.splitlines()[0], exit_on_error=False, allow_abbrev=False)
+    parser = ArgumentParser(
+        prog="main.py", description="Train, evaluate, predict.", exit_on_error=False, allow_abbrev=False
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     parser.add_argument("--show_all_args", action="store_true", help="print all options with their values and exit")
     for group in GROUPS:
@@ -197,7 +200,7 @@ def explicit_booleans(argv: list[str]) -> list[str]:
 
 
 def config_files(argv: list[str]) -> list[str]:
-    spaced = [b for a, b in zip(argv, argv[1:], strict=False) if a == "--config"]
+    spaced = [b for a, b in pairwise(argv) if a == "--config"]
     return spaced + [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
 
 
@@ -238,7 +241,7 @@ def located(where: str, key: str) -> str:
 
 def check(args: Arguments) -> None:
     """Refuse contradictions and impossible values, and put DATA_DIR in place of a leading `data/`."""
-    for name in ("max_length", "batch_size", "eval_batch_size", "accumulate", "logging_steps", "scratch_vocab_size", "lr"):
+    for name in ("batch_size", "eval_batch_size", "accumulate", "logging_steps", "scratch_vocab_size", "lr"):
         require(getattr(args, name) > 0, name, "must be above 0")
     for name in ("num_workers", "max_steps", "epochs", "warmup_steps", "weight_decay", "max_grad_norm", "patience",
                  "eval_steps", "save_steps", "shared_layers", "seed", "fgm_eps"):
@@ -248,7 +251,7 @@ def check(args: Arguments) -> None:
     require(args.eval_ratio + args.test_ratio < 1, "eval_ratio", "eval_ratio + test_ratio must stay below 1")
     require(args.max_length >= 3, "max_length", "must leave room for a word and two special tokens: at least 3")
     require(args.freeze_layers >= -1, "freeze_layers", "must be -1 (all), 0 (none) or a number of layers")
-    require(not (args.warmup_ratio and args.warmup_steps), "warmup_ratio", "give warmup_ratio or warmup_steps, not both")
+    require(not (args.warmup_ratio and args.warmup_steps), "warmup_ratio", "give this or warmup_steps, not both")
     require(args.epochs > 0 or args.max_steps > 0, "epochs", "epochs and max_steps are both 0: give one of them")
     require(any((args.do_train, args.do_eval, args.do_predict, args.check)), "do_train",
             "nothing to do: give --do_train, --do_eval, --do_predict or --check")
@@ -273,7 +276,8 @@ def check_tasks(tasks: list[dict[str, Any]]) -> None:
         where = f"tasks[{number}]"
         for key in ("name", "kind", "label_column"):
             require(isinstance(task.get(key), str) and bool(task[key]), where, f"needs {key}, a text")
-        require(re.fullmatch(r"\w+", task["name"]) is not None, where, f"name {task['name']!r}: letters, digits and _ only")
+        plain = re.fullmatch(r"\w+", task["name"]) is not None
+        require(plain, where, f"name {task['name']!r}: letters, digits and _ only")
         require(task["kind"] in kinds, where, f"unknown kind {task['kind']!r}; there are {', '.join(kinds)}")
         require(isinstance(task.get("loss_weight", 1.0), int | float) and task.get("loss_weight", 1.0) >= 0, where,
                 "loss_weight must be a number, not negative")
@@ -287,7 +291,7 @@ def resolve_file(name: str, source: str | None) -> str | None:
     path = Path(source)
     if os.environ.get("DATA_DIR") and path.parts[:1] == ("data",):
         path = Path(os.environ["DATA_DIR"], *path.parts[1:])
-    require(path.exists(), name, f"there is no file {path} (current folder: {Path.cwd().name}; DATA_DIR replaces data/)")
+    require(path.exists(), name, f"there is no file {path} (paths count from {Path.cwd()}; DATA_DIR replaces data/)")
     return str(path)
 
 

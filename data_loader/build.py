@@ -1,12 +1,12 @@
 """Loaders of both styles behind one call: `loader(epoch, samples_seen)` gives the batches from there on.
 
     train_loader = map_loader(dataset, collate, batch_size=32, seed=42)
-    for batch in train_loader(epoch=3, samples_seen=640): ...
+    for batch in train_loader(3, 640): ...
     for batch in eval_loader(dataset, collate, batch_size=64): ...
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,9 +14,11 @@ from torch.utils.data import DataLoader
 
 from .map_dataset import MapDataset
 from .samplers import BatchSampler
-from .stream_dataset import StreamDataset, count_lines
+from .stream_dataset import StreamDataset, build_line_index, count_lines
 
-Loader = Callable[[int, int], DataLoader]
+__all__ = ["Loader", "MapDataset", "build_line_index", "eval_loader", "map_loader", "stream_loader"]
+
+Loader = Callable[[int, int], DataLoader]  # (epoch, samples_seen) -> the batches from there on
 
 
 def map_loader(
@@ -48,7 +50,7 @@ def stream_loader(
     collate: Callable[..., Any],
     batch_size: int,
     seed: int,
-    indices: Any = None,
+    indices: Sequence[int] | None = None,
     rank: int = 0,
     world_size: int = 1,
     **options: Any,
@@ -59,7 +61,8 @@ def stream_loader(
     def load(epoch: int, samples_seen: int = 0) -> DataLoader:
         sampler = BatchSampler(size, batch_size, seed=seed, epoch=epoch, start=samples_seen,
                                rank=rank, world_size=world_size)  # fmt: skip
-        stream = StreamDataset(path, index, parse=parse, encode=encode, collate=collate, sampler=sampler, indices=indices)
+        stream = StreamDataset(path, index, parse=parse, encode=encode, collate=collate,
+                               sampler=sampler, indices=indices)  # fmt: skip
         return torch_loader(stream, batch_size=None, **options)
 
     return load
@@ -75,12 +78,13 @@ def eval_loader(
     **options: Any,
 ) -> DataLoader:
     """Every sample exactly once over all ranks, in the order of the file."""
-    sampler = BatchSampler(len(dataset), batch_size, shuffle=False, rank=rank, world_size=world_size, equal_steps=False)
+    sampler = BatchSampler(len(dataset), batch_size, shuffle=False, equal_steps=False,
+                           rank=rank, world_size=world_size)  # fmt: skip
     return torch_loader(dataset, batch_sampler=sampler, collate_fn=collate, **options)
 
 
 def torch_loader(dataset: Any, *, num_workers: int = 0, pin_memory: bool = False, **options: Any) -> DataLoader:
-    """A DataLoader with a generator of its own: the default would draw from torch's global one and so change dropout."""
+    """A DataLoader with a generator of its own: the default draws from torch's global one and so changes dropout."""
     return DataLoader(
         dataset,
         num_workers=num_workers,

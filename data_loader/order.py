@@ -5,12 +5,13 @@
 A keyed bijection of 0 … n-1, computed for any position by itself in O(1) time and memory, so nothing has to be stored
 or replayed: after a resume in the middle of an epoch, in any worker and on any rank the order is the same. It is a
 balanced Feistel network with the murmur3 finaliser as round function; numbers that fall outside 0 … n-1 walk on along
-their cycle (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). Imports NumPy only.
+their cycle (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). With 12 rounds a chi-square test of all
+n! orders finds no bias even for n = 4 … 7; with 8 it does. Imports NumPy only.
 """
 
 import numpy as np
 
-ROUNDS = 8
+ROUNDS = 12
 
 
 def shuffled(positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:
@@ -37,13 +38,15 @@ def shuffled(positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray
 
 def round_keys(seed: int, epoch: int) -> np.ndarray:
     # Not SeedSequence([seed, epoch]): it joins the 32-bit words of both, so (2**32, 0) would be (0, 1).
-    return np.random.SeedSequence(seed, spawn_key=(epoch,)).generate_state(ROUNDS, np.uint64)
+    return np.random.SeedSequence(seed, spawn_key=(epoch,)).generate_state(1 + ROUNDS, np.uint64)
 
 
 def feistel(values: np.ndarray, keys: np.ndarray, half_bits: np.uint64) -> np.ndarray:
     low = np.uint64((1 << int(half_bits)) - 1)
+    # The rounds alone only make even permutations, so half of all orders would never occur; adding an odd key is odd.
+    values = (values + keys[0]) & ((low << half_bits) | low)
     left, right = values >> half_bits, values & low
-    for key in keys:
+    for key in keys[1:]:
         left, right = right, left ^ (mix(right + key) & low)
     return (left << half_bits) | right
 

@@ -13,6 +13,8 @@ import numpy as np
 
 from .order import shuffled
 
+BLOCK = 4096  # positions shuffled at once: NumPy's calls cost far more than the arithmetic of one micro-batch
+
 
 class BatchSampler:
     """Yields lists of sample numbers. Meant for `DataLoader(batch_sampler=…)` and for the streaming data set."""
@@ -40,7 +42,11 @@ class BatchSampler:
             rank, world_size: this process among all.
             equal_steps: every rank yields the same number of micro-batches, as collective operations need it. A rank
                 that would run out gets a stand-in, written as ~number (negative): that sample with its labels blanked.
+
+        Raises: ValueError for a start behind the end, as after a resume with a smaller data set.
         """
+        if not 0 <= start <= size:
+            raise ValueError(f"start must be in 0 … {size}, the size of the data set; found {start}")
         self.size, self.batch_size = size, batch_size
         self.seed, self.epoch, self.start, self.shuffle = seed, epoch, start, shuffle
         self.rank, self.world_size, self.equal_steps = rank, world_size, equal_steps
@@ -52,13 +58,16 @@ class BatchSampler:
         return len(range(self.rank, total, self.world_size))
 
     def __iter__(self) -> Iterator[list[int]]:
-        for turn in range(len(self)):
-            first = self.start + (turn * self.world_size + self.rank) * self.batch_size
-            positions = np.arange(first, min(first + self.batch_size, self.size))
-            if not len(positions):
-                yield [~int(self.numbers(np.array([self.start]))[0])]
-            else:
-                yield self.numbers(positions).tolist()
+        turns_at_once = max(1, BLOCK // self.batch_size)
+        for turn in range(0, len(self), turns_at_once):
+            turns = np.arange(turn, min(turn + turns_at_once, len(self)))
+            firsts = self.start + (turns * self.world_size + self.rank) * self.batch_size
+            positions = firsts[:, None] + np.arange(self.batch_size)  # (turns, batch_size)
+            real = positions < self.size
+            # A stand-in is the epoch's first sample, also after a resume: its length decides what dropout draws.
+            numbers = self.numbers(np.where(real, positions, 0))
+            for row, num_real in zip(numbers.tolist(), real.sum(axis=1).tolist(), strict=True):
+                yield row[:num_real] or [~row[0]]
 
     def numbers(self, positions: np.ndarray) -> np.ndarray:
         return shuffled(positions, self.size, self.seed, self.epoch) if self.shuffle else positions

@@ -5,19 +5,21 @@
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from .checks import DataInfo, scan, unseen_labels
+from .checks import DataInfo, scan
 from .encode import RecordEncoder
 from .errors import DataError
 from .feature_cache import cached_features, describe, gold_labels
 from .labels import LabelVocab
 from .schema import LabelColumn, Schema
-from .sources import open_source
+from .sources import open_source, origin
 from .splits import stratified_split
 from .tokenizer import load_tokenizer, train_tokenizer
 
@@ -30,6 +32,7 @@ class Data:
 
     schema: Schema
     scans: dict[str, DataInfo]
+    """part with a file of its own -> what was found in it"""
     sources: dict[str, str]
     """part -> where its records come from"""
     indices: dict[str, list[int]]
@@ -44,7 +47,8 @@ class Data:
         """Features of the whole source of a part, as a `datasets.Dataset`; row number = sample id."""
         source = self.sources[part]
         if source not in self._rows:
-            self._rows[source] = cached_features(source, open_source(source), self.encode, self.cache_dir, self.limit)
+            records = open_source(source)
+            self._rows[source] = cached_features(origin(source), records, self.encode, self.cache_dir, self.limit)
         return self._rows[source]
 
     def references(self, rows: Any) -> Any:
@@ -52,11 +56,21 @@ class Data:
         return partial(gold_labels, rows, self.schema)
 
     def figures(self, part: str) -> dict[str, Any]:
-        """For dataset_info.json: records and labels of the source, lengths of the encoded part."""
-        counts = {task: dict(found.most_common()) for task, found in self.scans[part].label_counts.items()} if part in self.scans else {}
+        """For dataset_info.json: records, lengths and label counts of a part."""
         rows = self.rows(part)
         rows = rows.select(self.indices[part]) if part in self.indices else rows
-        return {"source": self.sources[part], **describe(rows, self.tokenizer.unk_token_id), "labels": counts}
+        labels = {task: dict(found.most_common()) for task, found in self.label_counts(part).items()}
+        return {"source": self.sources[part], **describe(rows, self.tokenizer.unk_token_id), "labels": labels}
+
+    def label_counts(self, part: str) -> dict[str, Counter[str]]:
+        if part not in self.indices:
+            return self.scans[part].label_counts
+        gold = gold_labels(self.rows(part), self.schema, self.indices[part])
+        counts = {}
+        for label in self.schema.labels:
+            values = gold[label.task]
+            counts[label.task] = Counter(chain.from_iterable(values) if label.level == "word" else values)
+        return counts
 
 
 def build_data(
@@ -87,7 +101,10 @@ def build_data(
 
     Raises: DataError.
     """
-    schema = Schema(text_column, text_pair_column, tuple(LabelColumn(t["name"], t["label_column"], levels[t["name"]]) for t in tasks))
+    columns = tuple(LabelColumn(task["name"], task["label_column"], levels[task["name"]]) for task in tasks)
+    schema = Schema(text_column, text_pair_column, columns)
+    if "train" not in files and (shares or tokenizer_path is None or not all(task.get("labels") for task in tasks)):
+        raise DataError("arguments", "needed to learn labels, splits or a tokenizer from", "train_file")
     scans = {
         part: scan(open_source(file), schema, "optional" if part == "predict" else "required", limit)
         for part, file in files.items()
@@ -99,30 +116,48 @@ def build_data(
         except ValueError as error:
             raise DataError(files["train"], str(error)) from error
         data.sources |= dict.fromkeys(shares, files["train"])
+    vocabs = {}
     for task in tasks:
-        if not task.get("labels"):
-            task["labels"] = LabelVocab.from_counts(scans["train"].label_counts[task["name"]], levels[task["name"]]).names
-    warn_unseen(data, {task["name"]: task["labels"] for task in tasks})
+        name = task["name"]
+        vocabs[name] = given_labels(task) or LabelVocab.from_counts(scans["train"].label_counts[name], levels[name])
+        task["labels"] = vocabs[name].names
+    warn_unseen(data, vocabs)
     if tokenizer_path is None:
         data.tokenizer = train_tokenizer(training_texts(data), vocab_size)
     else:
         data.tokenizer = load_tokenizer(tokenizer_path, extra_tokens, schema.word_level, trust_remote_code)
-    vocabs = {task["name"]: LabelVocab(task["labels"]) for task in tasks}
     data.encode = RecordEncoder(data.tokenizer, schema, vocabs, max_length)
     return data
 
 
-def warn_unseen(data: Data, labels: Mapping[str, list[str]]) -> None:
+def given_labels(task: Mapping[str, Any]) -> LabelVocab | None:
+    """Labels named in the configuration; integers become text, as those of the data do."""
+    labels = task.get("labels") or []
+    if not isinstance(labels, list):
+        raise DataError("arguments", f"labels of {task['name']} must be a list, found {labels!r}", "tasks")
+    for label in labels:
+        if isinstance(label, bool) or not isinstance(label, str | int):  # YAML reads yes, no, on and off as booleans
+            message = f"labels of {task['name']}: {label!r} must be a string or an integer; put it in quotes"
+            raise DataError("arguments", message, "tasks")
+    try:
+        return LabelVocab([str(label) for label in labels]) if labels else None
+    except ValueError as error:
+        raise DataError("arguments", f"labels of {task['name']}: {error}", "tasks") from error
+
+
+def warn_unseen(data: Data, vocabs: Mapping[str, LabelVocab]) -> None:
     for part, found in data.scans.items():
-        for task, extra in unseen_labels(labels, found):
-            logger.warning("%s: %s: not among the trained labels, so they count as missed: %s",
-                           data.sources[part], task, ", ".join(extra))  # fmt: skip
+        for task, vocab in vocabs.items():
+            extra = vocab.unknown(found.label_counts[task])
+            if extra:
+                logger.warning("%s: %s: not among the trained labels, so they count as missed: %s",
+                               data.sources[part], task, ", ".join(extra))  # fmt: skip
 
 
-def training_texts(data: Data) -> Any:
+def training_texts(data: Data) -> Iterator[str]:
     """Texts of the training part only, words joined by spaces."""
     chosen = set(data.indices["train"]) if "train" in data.indices else None
-    for number, (_, record) in enumerate(open_source(data.sources["train"])):
+    for number, (_, record) in enumerate(islice(open_source(data.sources["train"]), data.limit)):
         if chosen is None or number in chosen:
             for text in (data.schema.text(record), data.schema.text_pair(record)):
                 if text is not None:

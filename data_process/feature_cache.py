@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -56,18 +57,21 @@ def encode_all(records: Iterable[tuple[str, dict[str, Any]]], encoder: RecordEnc
     while chunk := list(islice(numbered, CHUNK)):
         features = encoder(chunk)
         for feature, (_, record) in zip(features, chunk, strict=True):
-            feature["record"] = json.dumps(record, ensure_ascii=False)
+            feature["record"] = json.dumps(record, ensure_ascii=False, default=str)  # str: Parquet has dates
         yield features
 
 
 def write_arrow(path: Path, chunks: Iterator[list[dict[str, Any]]], schema: pa.Schema) -> None:
     """Write under a temporary name, then rename: a reader never sees half a file, two writers do no harm."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    unfinished = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
     try:
-        with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-            for chunk in chunks:
-                writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=schema))
+        with open(unfinished, "wb") as file:
+            with pa.ipc.new_stream(file, schema) as writer:
+                for chunk in chunks:
+                    writer.write_batch(pa.RecordBatch.from_pylist(chunk, schema=schema))
+            file.flush()
+            os.fsync(file.fileno())  # Arrow takes a stream that lost its end for a shorter one
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -96,6 +100,7 @@ def cache_key(source: str, encoder: RecordEncoder, limit: int | None) -> str:
         "limit": limit,
         "tokenizer": tokenizer | {"truncation": None, "padding": None},  # these two change with every call
         "inputs": encoder.tokenizer.model_input_names,
+        "filler": encoder.filler,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, ensure_ascii=False).encode())
     digest.update(content_hash(source).encode())
@@ -133,5 +138,6 @@ def describe(rows: Any, unk_token_id: int | None) -> dict[str, Any]:
 
 def gold_labels(rows: Any, schema: Schema, sample_ids: Sequence[int]) -> dict[str, list[Any]]:
     """task -> gold label of each record, None where there is none. rows: from `cached_features`."""
-    gold = [schema.gold(json.loads(record)) for record in rows[list(sample_ids)]["record"]]
+    records = rows.select_columns("record")[list(sample_ids)]["record"]
+    gold = [schema.gold(json.loads(record)) for record in records]
     return {label.task: [labels.get(label.task) for labels in gold] for label in schema.labels}

@@ -11,7 +11,7 @@ IGNORE = -100  # torch's ignore_index: no gold label here
 
 
 class LabelVocab:
-    """An ordered list of label names. Unknown names (seen only in eval data) encode to -100: they can only be missed."""
+    """An ordered list of label names. Unknown ones (seen only in eval data) encode to -100: they can only be missed."""
 
     def __init__(self, names: Sequence[str]):
         if len(set(names)) != len(names):
@@ -29,15 +29,21 @@ class LabelVocab:
 
     def encode(self, gold: Any) -> Any:
         """A name -> its number; a list of names -> a list of numbers."""
-        return self._ids.get(gold, IGNORE) if isinstance(gold, str) else [self._ids.get(name, IGNORE) for name in gold]
+        if isinstance(gold, str):
+            return self._ids.get(gold, IGNORE)
+        return [self._ids.get(name, IGNORE) for name in gold]
 
     def unknown(self, labels: Iterable[str]) -> list[str]:
         return sorted(set(labels) - set(self.names))
 
 
+def is_entity_tag(tag: str) -> bool:
+    return tag[:2] in ("B-", "I-") and len(tag) > 2
+
+
 def close_tags(tags: Iterable[str]) -> list[str]:
     """O first, then B-x, I-x of every entity x (both, even if one of them never occurs in the data)."""
     tags = set(tags)
-    entities = sorted({tag[2:] for tag in tags if tag[:2] in ("B-", "I-")})
-    plain = sorted(tag for tag in tags if tag != "O" and tag[:2] not in ("B-", "I-"))
+    entities = sorted({tag[2:] for tag in tags if is_entity_tag(tag)})
+    plain = sorted(tag for tag in tags if tag != "O" and not is_entity_tag(tag))
     return ["O"] * bool(entities or "O" in tags) + [f"{p}-{entity}" for entity in entities for p in "BI"] + plain

@@ -17,7 +17,7 @@ def write_predictions(
     confidences: Mapping[str, Sequence[Any]],
     only_wrong: bool = False,
 ) -> int:
-    """One line per record: sample_id, its text, `predictions` and `confidences` by task, `gold` where the record has it.
+    """One line per record: sample_id, its text, `predictions` and `confidences` by task, `gold` where there is any.
 
     Args:
         rows: features with a column `record`, from `cached_features`; row number = sample id.
@@ -29,11 +29,12 @@ def write_predictions(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.tmp")
+    records = rows.select_columns("record")
     columns = [column for column in (schema.text_column, schema.text_pair_column) if column]
     written = 0
     with open(unfinished, "w", encoding="utf-8") as file:
         for position, sample_id in enumerate(sample_ids):
-            record = json.loads(rows[sample_id]["record"])
+            record = json.loads(records[sample_id]["record"])
             predicted = {task: values[position] for task, values in labels.items()}
             gold = schema.gold(record)
             if only_wrong and all(predicted[task] == value for task, value in gold.items()):

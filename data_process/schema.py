@@ -1,8 +1,11 @@
-"""Which columns of a record mean what. Plain values, handed around by the wiring script."""
+"""Which columns of a record mean what. Plain values, handed around by the wiring script.
+
+    schema = Schema("tokens", None, (LabelColumn("intent", "intent", "sequence"), LabelColumn("slots", "tags", "word")))
+    schema.text(record), schema.gold(record)
+"""
 
 from dataclasses import dataclass
 from typing import Any
-
 
 
 @dataclass(frozen=True)
@@ -28,19 +31,21 @@ class Schema:
         return any(label.level == "word" for label in self.labels)
 
     def text(self, record: dict[str, Any]) -> Any:
-        """The text as the encoder wants it: a list of words if any task needs words, else as it stands."""
-        return self._words(record[self.text_column])
+        """The text as the encoder wants it: a list of words if any task needs words, else one string."""
+        return self._form(record[self.text_column])
 
     def text_pair(self, record: dict[str, Any]) -> Any:
-        return None if self.text_pair_column is None else self._words(record[self.text_pair_column])
+        return None if self.text_pair_column is None else self._form(record[self.text_pair_column])
 
     def gold(self, record: dict[str, Any]) -> dict[str, Any]:
         """Gold labels by task, in label names; a task whose column is absent or null is left out."""
         values = {label.task: (record.get(label.column), label.level) for label in self.labels}
         return {task: names(value, level) for task, (value, level) in values.items() if value is not None}
 
-    def _words(self, text: Any) -> Any:
-        return text.split() if self.word_level and isinstance(text, str) else text
+    def _form(self, text: str | list[str]) -> str | list[str]:
+        if isinstance(text, str):
+            return text.split() if self.word_level else text
+        return text if self.word_level else " ".join(text)
 
 
 def names(value: Any, level: str) -> Any:
@@ -48,5 +53,3 @@ def names(value: Any, level: str) -> Any:
     if level != "word":
         return str(value)
     return value.split() if isinstance(value, str) else list(value)
-
-

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from . import sample_data
 from .readers import read_records
-from .sample_data import generate
 
 SAMPLE = "sample:joint"
 
@@ -12,5 +12,10 @@ SAMPLE = "sample:joint"
 def open_source(source: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """`(where, record)` of every record; `where` is what an error message names. Raises DataError."""
     if source == SAMPLE:
-        return ((f"{SAMPLE}:{number}", record) for number, record in enumerate(generate(), 1))
+        return ((f"{SAMPLE}:{number}", record) for number, record in enumerate(sample_data.generate(), 1))
     return read_records(source)
+
+
+def origin(source: str) -> str:
+    """The file or folder whose content decides the records: of the sample corpus, the code that speaks it."""
+    return sample_data.__file__ if source == SAMPLE else source

@@ -7,10 +7,13 @@
 
 import importlib.util
 import logging
+import os
+import sys
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModel, BertConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -31,20 +34,35 @@ class ModelError(ValueError):
 
 
 def locate(name_or_path: str) -> str:
-    """A local folder for `package:NAME/FOLDER`; anything else unchanged. Raises ModelError if it cannot exist."""
-    if name_or_path.startswith("package:"):
-        package, _, folder = name_or_path.removeprefix("package:").partition("/")
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
-            raise ModelError(f"model_name_or_path: package {package} is not installed; pip install {package.replace('_', '-')}")
-        return str(Path(spec.origin).parent / folder)
-    kind, _, size = name_or_path.partition(":")
-    if kind == "scratch" and size not in SCRATCH:
-        raise ModelError(f"model_name_or_path: no size {size!r}; there are scratch:{{{','.join(SCRATCH)}}}")
-    is_folder_name = name_or_path.startswith((".", "/", "~")) or name_or_path.count("/") > 1
-    if kind != "scratch" and is_folder_name and not Path(name_or_path).is_dir():
+    """A local folder for `package:NAME/FOLDER`; `~` expanded; anything else unchanged.
+
+    Raises: ModelError if it cannot exist. A hub name is not looked up here.
+    """
+    kind, _, rest = name_or_path.partition(":")
+    if kind == "package":
+        return package_folder(rest)
+    if kind == "scratch":
+        if rest not in SCRATCH:
+            raise ModelError(f"model_name_or_path: no size {rest!r}; there are scratch:{{{','.join(SCRATCH)}}}")
+        return name_or_path
+    path = os.path.expanduser(name_or_path)
+    is_folder_name = path.startswith((".", "/", "~")) or path.count("/") > 1
+    if is_folder_name and not Path(path).is_dir():
         raise ModelError(f"model_name_or_path: there is no folder {name_or_path}")
-    return name_or_path
+    return path
+
+
+def package_folder(name: str) -> str:
+    """The folder of `PACKAGE/FOLDER` inside an installed Python package."""
+    package, _, folder = name.partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or spec.origin is None:
+        hint = f"pip install {package.replace('_', '-')}"
+        raise ModelError(f"model_name_or_path: package {package!r} is not installed; {hint}")
+    path = Path(spec.origin).parent / folder
+    if not path.is_dir():
+        raise ModelError(f"model_name_or_path: package {package} has no folder {folder}")
+    return str(path)
 
 
 def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -54,6 +72,8 @@ def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote
         path: what `locate` returned: a hub name, a folder, or scratch:SIZE.
         vocab_size: number of tokens of the tokenizer; the embedding table grows if it is smaller.
         max_length: longest input; a model with fewer positions is refused.
+
+    Raises: ModelError if it cannot be loaded, lacks weights or is too short.
     """
     transformers_logging.disable_progress_bar()
     if path.startswith("scratch:"):
@@ -68,13 +88,10 @@ def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote
         )
         encoder = AutoModel.from_config(config, dtype=torch.float32)
     else:
-        try:  # dtype: the default would take over a half-precision checkpoint's
-            encoder = AutoModel.from_pretrained(path, dtype=torch.float32, trust_remote_code=trust_remote_code)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"model_name_or_path: {path} cannot be loaded: {str(error).splitlines()[0]}") from error
-    positions = position_limit(encoder.config)
+        encoder = load_pretrained(path, trust_remote_code)
+    positions = position_limit(encoder)
     if positions < max_length:
-        raise ModelError(f"max_length: {path} has {positions} positions; max_length {max_length} must not be above it")
+        raise ModelError(f"max_length: {path} has {positions} positions; {max_length} must not be above that")
     if vocab_size > encoder.get_input_embeddings().num_embeddings:
         encoder.resize_token_embeddings(vocab_size, mean_resizing=False)
     for parameter in unused_parameters(encoder):
@@ -82,30 +99,62 @@ def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote
     return encoder
 
 
-def position_limit(config: Any) -> int:
-    """Longest input of a model; RoBERTa's kind counts positions from padding_idx + 1."""
-    positions = getattr(config, "max_position_embeddings", None) or 10**9
-    offset = (config.pad_token_id or 0) + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-    return positions - offset
+def load_pretrained(path: str, trust_remote_code: bool) -> PreTrainedModel:
+    """A checkpoint of which no weight is missing: transformers only warns, and makes up random ones."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # its table of missing weights; we say it in one line
+    try:
+        encoder, info = AutoModel.from_pretrained(
+            path,
+            dtype=torch.float32,  # the default would take over a half-precision checkpoint's
+            trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        where = path if Path(path).is_dir() else f"{path} is no folder, and as a name on the hub it"
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"model_name_or_path: {where} cannot be loaded: {reason}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    mismatched = {key for key, *_ in info["mismatched_keys"]}
+    missing = sorted(key for key in {*info["missing_keys"], *mismatched} if not key.startswith("pooler."))
+    if missing:
+        rest = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ModelError(f"model_name_or_path: the weights in {path} do not fit its config.json: {missing[0]}{rest}")
+    return encoder
+
+
+def position_limit(encoder: PreTrainedModel) -> int:
+    """Longest input of a model; RoBERTa's kind counts positions from the padding_idx of their table + 1."""
+    limit = getattr(encoder.config, "max_position_embeddings", None) or -1
+    if limit < 0:
+        return sys.maxsize
+    tables = [m for name, m in encoder.named_modules() if name.endswith("position_embeddings")]
+    return limit - max((1 + table.padding_idx for table in tables if table.padding_idx is not None), default=0)
 
 
 def unused_parameters(encoder: nn.Module) -> list[nn.Parameter]:
-    """The pooler of BERT's kind: our heads pool by themselves, and DDP waits for parameters that get no gradient."""
+    """The pooler of BERT's kind: our heads pool by themselves, and DDP waits for unused parameters."""
     pooler = getattr(encoder, "pooler", None)
     return list(pooler.parameters()) if isinstance(pooler, nn.Module) else []
 
 
-def freeze(encoder: nn.Module, layers: int) -> None:
+def freeze(encoder: PreTrainedModel, layers: int) -> None:
     """Freeze the embeddings and the lowest `layers` layers; 0 = nothing, -1 = everything."""
     if layers == 0:
         return
     if layers < 0:
         encoder.requires_grad_(False)
         return
-    stack = next((m for m in encoder.modules() if isinstance(m, nn.ModuleList) and len(m) > 1), None)
-    if stack is None or layers > len(stack):
-        raise ModelError(f"freeze_layers: the encoder has {0 if stack is None else len(stack)} layers, not {layers}")
-    encoder.get_submodule("embeddings").requires_grad_(False)
-    for layer in list(stack)[:layers]:
+    num_layers = getattr(encoder.config, "num_hidden_layers", None)
+    lists = (module for module in encoder.modules() if isinstance(module, nn.ModuleList))
+    stack = next((modules for modules in lists if len(modules) == num_layers), [])  # type: ignore[var-annotated]
+    if layers > len(stack):
+        raise ModelError(f"freeze_layers: the encoder has {len(stack)} layers, not {layers}")
+    first = next(stack[0].parameters())
+    for parameter in takewhile(lambda p: p is not first, encoder.parameters()):  # embeddings stand in front
+        parameter.requires_grad_(False)
+    for layer in stack[:layers]:
         layer.requires_grad_(False)
     logger.info("frozen: the embeddings and %d of %d layers", layers, len(stack))

@@ -11,19 +11,19 @@ A saved folder:
     labels.json        label names by task
 """
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import inspect
-
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .encoder import load_encoder
+from .encoder import ModelError, load_encoder
 from .heads import build_head
 
 
@@ -56,9 +56,9 @@ class MultiTaskModel(nn.Module):
             shared_layers: Transformer layers between encoder and heads.
         """
         super().__init__()
-        self.encoder = encoder
-        self.shared_layers = nn.ModuleList(shared_layer(encoder.config) for _ in range(shared_layers))
-        self.heads = nn.ModuleDict(heads)
+        self.encoder: Any = encoder
+        self.shared_layers = nn.ModuleList(shared_layer(self.encoder.config) for _ in range(shared_layers))
+        self.heads: Any = nn.ModuleDict(heads)
         self.loss_weights = {task: float((loss_weights or {}).get(task, 1.0)) for task in heads}
         accepted = inspect.signature(encoder.forward).parameters
         self.inputs = [n for n in ("input_ids", "attention_mask", "token_type_ids") if n in accepted]
@@ -112,24 +112,32 @@ class MultiTaskModel(nn.Module):
         write_json(folder / "labels.json", {task: head.spec["labels"] for task, head in self.heads.items()})
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "MultiTaskModel":
-        """The model saved by `save_pretrained`, bit for bit; in eval mode."""
+    def from_pretrained(cls, folder: str | Path, trust_remote_code: bool = False) -> "MultiTaskModel":
+        """The model saved by `save_pretrained`, bit for bit; in eval mode. Raises ModelError if a part does not fit."""
         folder = Path(folder)
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+            state = load_file(folder / "model.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ModelError(f"{folder} holds no whole model: {error}") from error
         tasks = [task | {"labels": labels[task["name"]]} for task in config["tasks"]]
-        model = build_model(load_encoder(str(folder / "encoder"), vocab_size=0, max_length=0), tasks, config["shared_layers"])
-        missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
-        wrong = [key for key in missing if not key.startswith("encoder.")] + unexpected
+        encoder = load_encoder(str(folder / "encoder"), vocab_size=0, max_length=0, trust_remote_code=trust_remote_code)
+        model = build_model(encoder, tasks, config["shared_layers"])
+        own = {name: value for name, value in model.state_dict().items() if not name.startswith("encoder.")}
+        wrong = sorted(own.keys() ^ state.keys()) or [k for k in own if own[k].shape != state[k].shape]
         if wrong:
-            raise RuntimeError(f"{folder}/model.safetensors does not fit config.json: {', '.join(wrong)}")
+            raise ModelError(f"{folder}/model.safetensors does not fit config.json and labels.json: {', '.join(wrong)}")
+        model.load_state_dict(state, strict=False)
         return model.eval()
 
 
-def build_model(encoder: nn.Module, tasks: Sequence[Mapping[str, Any]], shared_layers: int = 0) -> MultiTaskModel:
+def build_model(encoder: Any, tasks: Sequence[Mapping[str, Any]], shared_layers: int = 0) -> MultiTaskModel:
     """Heads from task descriptions {name, kind, labels, loss_weight?, …options of the head}. Raises ModelError."""
-    heads = {}
+    heads: dict[str, nn.Module] = {}
     for task in tasks:
+        if hasattr(nn.ModuleDict(), task["name"]):
+            raise ModelError(f"tasks: torch itself needs the name {task['name']!r}; call the task something else")
         options = {k: v for k, v in task.items() if k not in ("name", "kind", "labels", "loss_weight")}
         heads[task["name"]] = build_head(task["kind"], encoder.config.hidden_size, list(task["labels"]), options)
     weights = {task["name"]: task.get("loss_weight", 1.0) for task in tasks}

@@ -4,12 +4,13 @@
     scheduler = build_scheduler("linear", optimizer, warmup_steps=100, total_steps=1000)
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import SchedulerType, get_scheduler
 
 from .encoder import ModelError
@@ -21,13 +22,17 @@ def parameter_groups(
     """Up to four groups: encoder or heads x with or without decay. Frozen parameters are left out.
 
     Decay is for weight matrices only: not for biases, norms, and the scores of a CRF.
+
+    Args:
+        model: its encoder is the attribute `encoder`; all other parameters belong to the heads.
+        head_lr: learning rate of the heads; None = lr.
     """
     groups: dict[tuple[bool, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         in_encoder = name.startswith("encoder.")
-        decays = parameter.ndim > 1 and ".crf." not in name
+        decays = parameter.ndim > 1 and name.endswith("weight")  # the CRF's are called transitions
         group = groups.setdefault(
             (in_encoder, decays),
             {
@@ -44,7 +49,7 @@ def parameter_groups(
 def build_optimizer(
     model: nn.Module, lr: float, head_lr: float | None = None, weight_decay: float = 0.01
 ) -> torch.optim.Optimizer:
-    """Fused AdamW (CPU, CUDA, MPS). Fused also because it can mask an update on the device, see trainer.train_step."""
+    """Fused AdamW (CPU, CUDA, MPS). Fused also because it can mask an update on the device, see trainer/step.py."""
     groups = parameter_groups(model, lr, head_lr, weight_decay)
     if not groups:
         raise ModelError("freeze_layers: no trainable parameter is left")
@@ -52,9 +57,9 @@ def build_optimizer(
 
 
 class EvalSchedule:
-    """Schedules that follow the monitored metric: `step` (after each update) does nothing, `follow` acts."""
+    """A schedule that follows the monitored metric: `step` (after each update) does nothing, `follow` acts."""
 
-    def __init__(self, schedule: ReduceLROnPlateau):
+    def __init__(self, schedule: Any):
         self.schedule = schedule
         self.state_dict, self.load_state_dict = schedule.state_dict, schedule.load_state_dict
 
@@ -79,12 +84,14 @@ def build_scheduler(
 
     Those with warm-up and decay are read one step later and with one step more than transformers does: there the first
     update has learning rate 0 and moves nothing. Here update s of warm-up w has (s + 1) / w, and the last update of a
-    linear decay is still above 0.
+    linear decay is still above 0. reduce_lr_on_plateau and greedy follow the monitored metric instead, without warm-up.
 
     Args:
         warmup_steps, total_steps: optimizer steps.
         options: the schedule's own options (`scheduler_specific_kwargs`).
-        lower_is_better: direction of the monitored metric, for reduce_lr_on_plateau and greedy.
+        lower_is_better: direction of the monitored metric.
+
+    Raises: ModelError for an unknown schedule, or for options that are unknown or missing.
     """
     known = [str(kind.value) for kind in SchedulerType]
     if name not in known:
@@ -93,6 +100,9 @@ def build_scheduler(
     follows_metric = name in ("reduce_lr_on_plateau", "greedy")
     if follows_metric:
         options.setdefault("mode", "min" if lower_is_better else "max")
+        options.setdefault("min_lr", 0.0)  # greedy's own 1e-3 is above a fine-tuning rate, which then only rises
+    elif options and name in ("constant", "constant_with_warmup"):  # get_scheduler drops them silently
+        raise ModelError(f"lr_scheduler: {name} takes no options; see lr_scheduler_options")
     try:
         theirs = get_scheduler(name, optimizer, warmup_steps, total_steps + 1, scheduler_specific_kwargs=options)
     except (TypeError, ValueError) as error:
@@ -101,4 +111,8 @@ def build_scheduler(
         return EvalSchedule(theirs)
     for group in optimizer.param_groups:  # theirs has already set the first learning rate
         group["lr"] = group["initial_lr"]
-    return LambdaLR(optimizer, [lambda step, multiplier=m: multiplier(step + 1) for m in theirs.lr_lambdas])
+    return LambdaLR(optimizer, [partial(one_later, multiplier) for multiplier in theirs.lr_lambdas])
+
+
+def one_later(multiplier: Callable[[int], float], step: int) -> float:
+    return multiplier(step + 1)

@@ -30,7 +30,7 @@ def pool(hidden_states: Sequence[torch.Tensor], attention_mask: torch.Tensor, ho
     if how == "max":
         return last.masked_fill(attention_mask[:, :, None] == 0, float("-inf")).amax(dim=1)
     if how == "first_last_mean":
-        if len(hidden_states) < 3:
+        if len(hidden_states) < 2:
             raise ValueError("first_last_mean needs the hidden states of all layers")
         return (masked_mean(hidden_states[1], attention_mask) + masked_mean(last, attention_mask)) / 2
     raise ValueError(f"unknown pooling {how!r}; there are {', '.join(POOLING)}")

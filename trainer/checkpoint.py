@@ -68,7 +68,7 @@ def newest_whole(target: str | Path) -> Path | None:
             return folder
         logger.warning("%s is damaged (%s); looking for the state before it", folder, damage)
     if candidates:
-        raise CheckpointError(f"{target}: no whole state is left; give --resume PATH, or --resume never and a new folder")
+        raise CheckpointError(f"{target}: no whole state is left; give --resume PATH, or a new --output_dir")
     return None
 
 

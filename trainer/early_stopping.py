@@ -28,7 +28,7 @@ class EarlyStopping:
         self.num_bad = 0
 
     def update(self, metrics: Mapping[str, float]) -> bool:
-        """Take in one evaluation; True if it is the best so far. A NaN never is. Raises MonitorError with the known names."""
+        """Take in one evaluation; True if it is the best so far. A NaN never is. Raises MonitorError."""
         if self.monitor not in metrics:
             raise MonitorError(f"monitor: unknown metric {self.monitor!r}; there are {', '.join(metrics)}")
         value = float(metrics[self.monitor])
@@ -59,7 +59,9 @@ def choose_monitor(name: str | None, heads: Mapping[str, Any], metrics: Iterable
 
     Raises: MonitorError with the known names.
     """
-    name = name or (f"{next(iter(heads))}/{next(iter(heads.values())).MONITOR}" if len(heads) == 1 else "sentence_accuracy")
+    if name is None:
+        main_metrics = [f"{task}/{head.MONITOR}" for task, head in heads.items()]
+        name = main_metrics[0] if len(main_metrics) == 1 else "sentence_accuracy"
     falling = {"loss"} | {f"{task}/{m}" for task, head in heads.items() for m in ("loss", *head.LOWER_IS_BETTER)}
     known = sorted({*metrics, "loss", *(f"{task}/loss" for task in heads)})
     if name not in known:

@@ -6,13 +6,12 @@
 Imports torch and this room only.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 
 from . import distributed
 from .device import to_device
@@ -33,16 +32,17 @@ class Predictions:
 
 @torch.no_grad()
 def predict(
-    model: nn.Module,
-    loader: Iterable[dict[str, Any]],
+    model: Any,
+    loader: Any,
     device: torch.device | str = "cpu",
     autocast: Callable[[], AbstractContextManager] = nullcontext,
     with_confidences: bool = False,
 ) -> Predictions:
-    """Decode every record once. The model (with `heads`, see model_utils) is left in eval mode.
+    """Decode every record once.
 
     Args:
-        loader: batches of this rank; with gold labels, losses are computed too.
+        model: a MultiTaskModel or one with the same `heads`; left in eval mode.
+        loader: batches of this rank, with a length; with gold labels, losses are computed too.
         autocast: makes the precision context.
         with_confidences: also the probability of each decision.
     """
@@ -51,7 +51,7 @@ def predict(
     rows: list[tuple[int, dict[str, Any], dict[str, Any]]] = []
     sums = torch.zeros(len(heads), 2, dtype=torch.float64, device=device)  # loss, items
     ones = dict.fromkeys(heads, 1)  # a divisor of 1: losses stay sums
-    for batch in progress_bar(loader, "[EVAL]", len(loader)):  # type: ignore[arg-type]
+    for batch in progress_bar(loader, "[EVAL]", len(loader)):
         batch = to_device(batch, device)
         with autocast():
             output = model(batch, ones)

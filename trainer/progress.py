@@ -12,9 +12,8 @@ from . import distributed
 def progress_bar(items: Iterable[Any], title: str, total: int, initial: int = 0) -> Any:
     """`tqdm` over items; silent without a terminal and on other ranks than 0."""
     hidden = None if distributed.rank() == 0 else True  # None: hide it if the output is not a terminal
-    return tqdm(
-        items, desc=title, total=total, initial=initial, disable=hidden, file=sys.stdout, dynamic_ncols=True, leave=False
-    )
+    shape = {"total": total, "initial": initial, "dynamic_ncols": True, "leave": False}
+    return tqdm(items, desc=title, disable=hidden, file=sys.stdout, **shape)
 
 
 def figures(values: Mapping[str, float]) -> str:

@@ -52,7 +52,7 @@ class TrainStep:
             averagers: update() after each step, applied() as context, state_dict(), load_state_dict().
         """
         self.device = torch.device(device)
-        self.module = model
+        self.module: Any = model
         self.model = distributed.wrap(model, self.device)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer: Any = optimizer
@@ -107,11 +107,11 @@ class TrainStep:
             averager.update()
 
     def count(self, group: Sequence[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Items per task (at least 1) and samples of the group over all ranks; stand-ins (sample_id -1) do not count."""
+        """Items per task (at least 1) and samples of the group over all ranks, without stand-ins (sample_id -1)."""
         counts = [self.module.num_items(batch["labels"]) for batch in group]
-        samples = sum(int((batch["sample_id"] >= 0).sum()) for batch in group)
-        totals = torch.tensor([*(sum(c[task] for c in counts) for task in self.module.heads), samples])
-        totals = distributed.sum_over_ranks(totals.to(self.device, non_blocking=True))
+        samples = [(batch["sample_id"] >= 0).sum() for batch in group]
+        per_batch = torch.stack([torch.stack([*c.values(), s]) for c, s in zip(counts, samples, strict=True)])
+        totals = distributed.sum_over_ranks(per_batch.sum(0).to(self.device, non_blocking=True))
         return dict(zip(self.module.heads, totals[:-1].clamp(min=1).unbind(), strict=True)), totals[-1]
 
     def add_losses(self, losses: dict[str, torch.Tensor], output: Any) -> None:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from . import distributed
 from .device import make_autocast, rng_state, set_rng_state
@@ -44,7 +43,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         train_step: TrainStep | None = None,
         *,
         device: torch.device | str = "cpu",

@@ -17,48 +17,70 @@ Three ways to use it:
     sh run.sh --use_fgm --fgm_eps 1.0           # 3. by flag
 
 Exact where copies of this trick usually are not:
-  - g is this backward's own gradient, caught by a hook on its way to `.grad`: gradients accumulated before, a loss scale
-    and other ranks' gradients do not bend the direction.
-  - only the looked-up rows are saved and moved, so the cost does not grow with the vocabulary.
+  - g belongs to the last backward alone, caught by a hook on its way to `.grad`: gradients accumulated before, a loss
+    scale and other ranks' gradients do not bend the direction.
+  - the rows are those of the look-ups that this backward came through: evaluations, forward passes without a backward,
+    gradient checkpointing, deep copies of the model (EMA) and `torch.compile` change nothing.
+  - a weight tied to an output layer is found; its rows move along their whole gradient, by epsilon together.
+  - only these rows are saved and moved, so the cost does not grow with the vocabulary.
   - no value is read back to the host. A gradient that is zero, NaN or infinite moves nothing.
-Cost: a second forward and backward pass. Conflicts: sparse embeddings (`sparse=True`) are refused.
+Unlike in the paper, one norm is taken over the batch, as everybody does, not one per text.
+Cost: a second forward and backward pass. Conflicts, all of them refused with an error: frozen embeddings, sparse ones
+(`sparse=True`), batches given as `inputs_embeds`, FSDP and nn.DataParallel (their modules hold other weights).
 Imports torch only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+# BERT's kind, ModernBERT, Llama's kind, GPT-2
+WORD_EMBEDDINGS = ("word_embeddings", "tok_embeddings", "embed_tokens", "wte")
+
+
+class NoEmbedding(ValueError):
+    """There is nothing to attack: a wrong setting, not a bug."""
+
+    exit_code = 2
 
 
 class FGM:
     """Attack on the embedding tables of a model."""
 
-    def __init__(self, model: nn.Module, epsilon: float = 1.0, emb_name: str = "word_embeddings"):
+    def __init__(self, model: nn.Module, epsilon: float = 1.0, emb_name: str | Sequence[str] = WORD_EMBEDDINGS):
         """
         Args:
             model: with at least one trainable nn.Embedding whose name contains `emb_name`.
             epsilon: length of the step, for each table over all its rows.
-            emb_name: part of the module's name; BERT's kind calls it word_embeddings, GPT-2 wte, Llama embed_tokens.
+            emb_name: part of the module's name, or several of which one is enough.
 
         Raises: ValueError if no trainable embedding matches.
         """
+        parts = [emb_name] if isinstance(emb_name, str) else list(emb_name)
         named = {name: module for name, module in model.named_modules() if isinstance(module, nn.Embedding)}
-        matching = {name: m for name, m in named.items() if emb_name in name and m.weight.requires_grad}
+        matching = [m for name, m in named.items() if any(part in name for part in parts) and m.weight.requires_grad]
         if not matching:
-            raise ValueError(f"no trainable embedding has {emb_name!r} in its name; there are {', '.join(named) or 'none'}")
-        if any(m.sparse for m in matching.values()):
-            raise ValueError("embeddings with sparse=True are not supported")
+            found = [name if m.weight.requires_grad else f"{name} (frozen)" for name, m in named.items()]
+            raise NoEmbedding(f"no trainable embedding has {' or '.join(parts)} in its name; "
+                              f"there are {', '.join(found) or 'none'}")  # fmt: skip
+        if any(m.sparse for m in matching):
+            raise NoEmbedding("embeddings with sparse=True are not supported")
         self.epsilon = epsilon
-        tables = {id(m.weight): Table(m.weight) for m in matching.values()}  # tied modules share one weight
+        tables = {id(m.weight): Table(m.weight) for m in matching}  # tied modules share one weight
         self.tables = list(tables.values())
-        for module in matching.values():
-            module.register_forward_pre_hook(tables[id(module.weight)].note_rows)
+        for module in matching:
+            module.register_forward_hook(tables[id(module.weight)].note_look_up)
 
     def attack(self) -> None:
         """Move the rows of the last backward; call `restore` afterwards."""
-        for table in self.tables:
+        if any(table.saved is not None for table in self.tables):
+            raise RuntimeError("FGM.attack: called again before FGM.restore")
+        reached = [table for table in self.tables if table.rows is not None]
+        if not reached:
+            raise RuntimeError("FGM.attack: no backward pass has come through the embeddings since the last attack")
+        for table in reached:
             table.move(self.epsilon)
 
     def restore(self) -> None:
@@ -68,57 +90,64 @@ class FGM:
 
     def __call__(self, backward: Callable[[], Any]) -> Any:
         """Attack, run `backward` (forward and backward of the same batch), restore."""
-        self.attack()
         try:
+            self.attack()
             return backward()
         finally:
             self.restore()
 
 
 class Table:
-    """One embedding weight (V, H), the N rows looked up since its last backward, and their gradient."""
+    """One embedding weight (V, H), the N rows that the last backward came through, and their gradient."""
 
-    def __init__(self, weight: nn.Parameter):
+    def __init__(self, weight: Tensor):
         self.weight = weight
-        self.looked_up: list[torch.Tensor] = []
-        self.rows: torch.Tensor | None = None
-        self.saved: torch.Tensor | None = None
+        self.looked_up: list[Tensor] = []
+        self.rows: Any = None  # (N,), sorted, a row may be in it several times
+        self.gradient: Any = None  # (N, H)
+        self.saved: Any = None  # (N, H) while the rows are moved
         weight.register_hook(self.note_gradient)
 
-    def note_rows(self, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        if torch.is_grad_enabled() and self.saved is None:
-            self.looked_up.append(inputs[0].detach().flatten())
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Table":
+        """The hooks of a copied model lead here too, where its weight is not ours."""
+        return self
 
-    def note_gradient(self, gradient: torch.Tensor) -> None:
-        if self.saved is None and self.looked_up:
-            self.rows = torch.cat(self.looked_up)  # (N,), a row may occur several times
-            self.gradient = gradient[self.rows]  # (N, H)
-            self.norm = gradient.norm()  # of all rows at once: the others have none
-            self.looked_up = []
+    def note_look_up(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Runs after each look-up; the rows count when a backward comes through it."""
+        if output.requires_grad and module.weight is self.weight:
+            rows = inputs[0].detach().flatten()
+            output.register_hook(lambda _: self.looked_up.append(rows))
+
+    def note_gradient(self, gradient: Tensor) -> None:
+        """Runs once per backward, after those of its look-ups, with the gradient of this backward alone."""
+        if self.saved is None:
+            self.rows = torch.cat(self.looked_up).sort().values if self.looked_up else None
+            self.gradient = None if self.rows is None else gradient.detach()[self.rows]
+        self.looked_up = []
 
     @torch.no_grad()
     def move(self, epsilon: float) -> None:
-        if self.rows is None:
-            raise RuntimeError("FGM.attack: no backward pass has reached the embeddings since the last attack")
-        self.saved = self.weight[self.rows]  # (N, H)
-        usable = self.norm.isfinite() & (self.norm > 0)
-        step = torch.where(usable, epsilon * self.gradient / self.norm, 0.0)
+        first = self.rows.diff(prepend=self.rows[:1] - 1) > 0  # (N,), True = not a repetition
+        direction = self.gradient / self.gradient.abs().amax()  # first by this: no square may overflow or vanish
+        length = (direction * first[:, None]).norm()  # NaN for a gradient that is zero or not finite
+        step = torch.where(length.isfinite(), epsilon * direction / length, 0.0)  # (N, H)
+        self.saved = self.weight[self.rows]
         self.weight[self.rows] = self.saved + step  # a repeated row gets the same value each time
 
     @torch.no_grad()
     def move_back(self) -> None:
         if self.saved is not None:
             self.weight[self.rows] = self.saved
-        self.saved = self.rows = None
+        self.saved = self.rows = self.gradient = None
 
 
 if __name__ == "__main__":
     torch.manual_seed(0)
-    toy = nn.ModuleDict({"word_embeddings": nn.Embedding(9, 4), "out": nn.Linear(4, 2)})
-    loss = lambda: toy["out"](toy["word_embeddings"](torch.tensor([[1, 2, 2]]))).pow(2).sum()  # noqa: E731
-    weight, fgm, clean = toy["word_embeddings"].weight, FGM(toy), loss()
-    before = weight.detach().clone()
-    clean.backward()
-    step = weight.grad / weight.grad.norm()
+    embeddings = nn.Embedding(9, 4)
+    fgm, weight = FGM(nn.ModuleDict({"word_embeddings": embeddings})), embeddings.weight
+    loss = lambda: embeddings(torch.tensor([[1, 2, 2]])).pow(2).sum()  # noqa: E731
+    before, clean = weight.detach().clone(), loss()
+    (gradient,) = torch.autograd.grad(clean, weight)  # also runs the hooks, as clean.backward() does
+    step = gradient / gradient.norm()
     assert fgm(lambda: torch.testing.assert_close(weight.detach() - before, step) or loss().item()) > clean.item()
     assert torch.equal(weight, before)

@@ -2,7 +2,9 @@
 
     head = Head(hidden_size=384, labels=["O", "B-city", "I-city"], decoder="crf")
 
-A word is represented by its first sub-word. Words lost by truncation are predicted "O" and so count as missed.
+A word is represented by its first sub-word. Words lost by truncation are predicted "O": entities in them
+count as missed.
+
 Copy together with: model_utils/crf.py. B texts, T sub-words, W words, H hidden size, C tags.
 """
 
@@ -33,9 +35,13 @@ class Head(nn.Module):
         self.labels = list(labels)
         self.all_layers = False
         self.entities = any(label.startswith("B-") for label in self.labels)
+        odd = [label for label in self.labels if label != "O" and not label.startswith(("B-", "I-"))]
+        if self.entities and odd:
+            raise ValueError(f"tags of entities must be O, B-x or I-x (IOB2), found {', '.join(odd)}")
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(hidden_size, len(self.labels))
-        self.crf = CRF(len(self.labels), labels=self.labels if self.entities else None) if decoder == "crf" else None
+        scheme = self.labels if self.entities else None
+        self.crf = CRF(len(self.labels), labels=scheme) if decoder == "crf" else None
 
     def forward(self, hidden_states: Sequence[torch.Tensor], batch: Mapping[str, Any]) -> torch.Tensor:
         hidden = hidden_states[-1]  # (B, T, H)
@@ -44,41 +50,46 @@ class Head(nn.Module):
         return self.classifier(self.dropout(words))  # (B, W, C)
 
     def num_items(self, labels: torch.Tensor) -> torch.Tensor:
-        """Words with a gold tag, with or without CRF, so that the losses of both are on one scale; labels (B, W)."""
+        """Words with a gold tag; also with a CRF, so that both losses are on one scale. labels: (B, W)."""
         return (labels != -100).sum()
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         if self.crf is None:
-            return F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
+            return F.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=-100, reduction="sum")
         return -self.crf(logits, labels, batch["word_mask"], reduction="sum")
 
     def decode(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[list[str]]:
-        if self.crf is None:
-            kept = batch["word_mask"].sum(1).tolist()
-            paths = [row[:n] for row, n in zip(logits.argmax(-1).tolist(), kept, strict=True)]
-        else:
-            paths = self.crf.decode(logits, batch["word_mask"])
-        lost = [n - len(path) for n, path in zip(batch["num_words"].tolist(), paths, strict=True)]
-        return [[self.labels[i] for i in path] + ["O"] * n for path, n in zip(paths, lost, strict=True)]
+        paths = zip(self.best_paths(logits, batch), batch["num_words"].tolist(), strict=True)
+        return [[self.labels[i] for i in path] + ["O"] * (total - len(path)) for path, total in paths]
 
     def confidences(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[list[float]]:
-        """Probability of each word's most probable tag (with a CRF: its marginal); 0 for words lost by truncation."""
-        if self.crf is None:
-            best = logits.float().softmax(-1).amax(-1)  # (B, W)
-        else:
-            best = self.crf.marginals(logits, batch["word_mask"]).amax(-1)
-        rows = zip(best.tolist(), batch["word_mask"].sum(1).tolist(), batch["num_words"].tolist(), strict=True)
-        return [row[:kept] + [0.0] * (total - kept) for row, kept, total in rows]
+        """Probability of each decoded tag (with a CRF: its marginal); 0 for words lost by truncation."""
+        mask = batch["word_mask"]
+        sure = logits.float().softmax(-1) if self.crf is None else self.crf.marginals(logits, mask)  # (B, W, C)
+        rows = zip(sure.tolist(), self.best_paths(logits, batch), batch["num_words"].tolist(), strict=True)
+        return [
+            [word[i] for word, i in zip(words, path, strict=False)] + [0.0] * (total - len(path))
+            for words, path, total in rows
+        ]
+
+    def best_paths(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[list[int]]:
+        """Tag numbers of the words that were not lost."""
+        if self.crf is not None:
+            return self.crf.decode(logits, batch["word_mask"])
+        rows = zip(logits.argmax(-1).tolist(), batch["word_mask"].sum(1).tolist(), strict=True)
+        return [row[:kept] for row, kept in rows]
 
     def score(self, predictions: Sequence[list[str]], references: Sequence[list[str]]) -> dict[str, float]:
-        """Accuracy over words; for entities also strict IOB2 precision, recall, F1 as conlleval/seqeval define them."""
+        """Accuracy over words; for entities strict IOB2 precision, recall and F1 of seqeval, else macro F1."""
         from sklearn.metrics import accuracy_score, f1_score
 
-        flat = [tag for tags in references for tag in tags], [tag for tags in predictions for tag in tags]
-        accuracy = float(accuracy_score(*flat))
+        gold, predicted = [t for tags in references for t in tags], [t for tags in predictions for t in tags]
+        accuracy = float(accuracy_score(gold, predicted))
         if not self.entities:
-            return {"f1": float(f1_score(*flat, average="macro", zero_division=0)), "accuracy": accuracy}
-        from seqeval.metrics.v1 import precision_recall_fscore_support  # v1 is what mode="strict" calls, once for all three
+            classes = sorted({*gold, *predicted} & {*gold, *self.labels})  # the "O" of lost words is none
+            macro_f1 = f1_score(gold, predicted, labels=classes, average="macro", zero_division=0)
+            return {"f1": float(macro_f1), "accuracy": accuracy}
+        from seqeval.metrics.v1 import precision_recall_fscore_support  # all three at once, strict
         from seqeval.scheme import IOB2
 
         precision, recall, f1, _ = precision_recall_fscore_support(

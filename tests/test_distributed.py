@@ -1,0 +1,62 @@
+"""Two gloo processes do exactly what one process with twice the accumulation does."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from model_utils.multitask_model import MultiTaskModel
+from tests.tiny import tiny_model, tiny_trainer
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
+
+
+def torchrun(processes, *arguments, timeout=240):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", *arguments]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
+
+
+@pytest.mark.parametrize("use_fgm", [False, True])
+def test_two_processes_equal_one(tmp_path, use_fgm):
+    """50 samples in batches of 4: the last step has one micro-batch for two ranks, so one gets a stand-in."""
+    options = {"epochs": 2, "logging_steps": 1, "use_fgm": use_fgm}
+    single = tiny_trainer(tiny_model(dropout=0.0), accumulate=2, **options)
+    losses = []
+    single.callbacks = [lambda event, step, values: losses.append(values["loss"]) if event == "log" else None]
+    single.train()
+    done = torchrun(2, "-m", "tests.distributed_run", str(tmp_path), json.dumps(options))
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert ranks[0]["losses"] == ranks[1]["losses"] == pytest.approx(losses, rel=1e-4)
+    assert len(losses) == 14
+    assert ranks[0]["history"] == ranks[1]["history"]
+    for ours, theirs in zip(ranks[0]["history"], single.history, strict=True):
+        assert ours["eval"] == pytest.approx(theirs["eval"], rel=1e-3)
+    weights = MultiTaskModel.from_pretrained(tmp_path / "last").state_dict()
+    for name, value in single.model.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4, msg=name)
+    result = single.predict(single.eval_loader)
+    assert ranks[0]["sample_ids"] == ranks[1]["sample_ids"] == result.sample_ids == list(range(20))
+    assert ranks[0]["labels"] == result.labels
+
+
+def test_a_run_of_two_processes_resumes_on_one(tmp_path):
+    """The order of the samples and the loss curve go on; the curve is that of two processes throughout."""
+    options = {"epochs": 3, "logging_steps": 1}
+    whole = torchrun(2, "-m", "tests.distributed_run", str(tmp_path / "whole"), json.dumps(options))
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    first = torchrun(2, "-m", "tests.distributed_run", str(tmp_path / "part"), json.dumps(options | {"max_steps": 10}))
+    assert first.returncode == 0, first.stderr[-3000:]
+    state = json.loads((tmp_path / "part" / "last" / "trainer_state.json").read_text())
+    assert (state["epoch"], state["step"], state["samples_seen"], state["world_size"]) == (1, 10, 24, 2)
+    one = tiny_trainer(MultiTaskModel.from_pretrained(tmp_path / "part" / "last"), accumulate=2, **options)
+    one.resume(tmp_path / "part" / "last")
+    losses = []
+    one.callbacks = [lambda event, step, values: losses.append(values["loss"]) if event == "log" else None]
+    one.train()
+    expected = json.loads((tmp_path / "whole" / "rank0.json").read_text())["losses"]
+    assert losses == pytest.approx(expected[10:], rel=1e-3)
