@@ -192,7 +192,7 @@ def explicit_booleans(argv: list[str]) -> list[str]:
     """`--use_fgm` means `--use_fgm true`."""
     booleans = {f"--{f.name}" for f in dataclasses.fields(Arguments) if f.type is bool}
     out = []
-    for this, following in zip(argv, [*argv[1:], ""], strict=True):
+    for this, following in pairwise([*argv, ""]):
         out.append(this)
         if this in booleans and following.lower() not in ("true", "false", "yes", "no"):
             out.append("true")
@@ -243,8 +243,20 @@ def check(args: Arguments) -> None:
     """Refuse contradictions and impossible values, and put DATA_DIR in place of a leading `data/`."""
     for name in ("batch_size", "eval_batch_size", "accumulate", "logging_steps", "scratch_vocab_size", "lr"):
         require(getattr(args, name) > 0, name, "must be above 0")
-    for name in ("num_workers", "max_steps", "epochs", "warmup_steps", "weight_decay", "max_grad_norm", "patience",
-                 "eval_steps", "save_steps", "shared_layers", "seed", "fgm_eps"):
+    for name in (
+        "num_workers",
+        "max_steps",
+        "epochs",
+        "warmup_steps",
+        "weight_decay",
+        "max_grad_norm",
+        "patience",
+        "eval_steps",
+        "save_steps",
+        "shared_layers",
+        "seed",
+        "fgm_eps",
+    ):
         require(getattr(args, name) >= 0, name, "must not be negative")
     for name in ("eval_ratio", "test_ratio", "warmup_ratio"):
         require(0 <= getattr(args, name) < 1, name, "must be at least 0 and below 1")
@@ -253,21 +265,30 @@ def check(args: Arguments) -> None:
     require(args.freeze_layers >= -1, "freeze_layers", "must be -1 (all), 0 (none) or a number of layers")
     require(not (args.warmup_ratio and args.warmup_steps), "warmup_ratio", "give this or warmup_steps, not both")
     require(args.epochs > 0 or args.max_steps > 0, "epochs", "epochs and max_steps are both 0: give one of them")
-    require(any((args.do_train, args.do_eval, args.do_predict, args.check)), "do_train",
-            "nothing to do: give --do_train, --do_eval, --do_predict or --check")
+    require(
+        any((args.do_train, args.do_eval, args.do_predict, args.check)),
+        "do_train",
+        "nothing to do; give --do_train, --do_eval, --do_predict or --check",
+    )
     require(bool(args.train_file) or not args.do_train, "train_file", "needed by do_train")
     require(bool(args.predict_file) or not args.do_predict, "predict_file", "needed by do_predict")
     require(args.seed < 2**32, "seed", "must be below 2**32")
     for name in ("train_file", "eval_file", "test_file", "predict_file"):
         setattr(args, name, resolve_file(name, getattr(args, name)))
     if args.streaming and args.do_train:
-        require(str(args.train_file).endswith(STREAMABLE), "streaming",
-                f"train_file must be one of {', '.join(STREAMABLE)}, because other formats cannot be read by line")
+        require(
+            str(args.train_file).endswith(STREAMABLE),
+            "streaming",
+            f"train_file must be one of {', '.join(STREAMABLE)}, because other formats cannot be read by line",
+        )
     check_tasks(args.tasks)
     has_own_tasks = Path(args.model_name_or_path, "labels.json").is_file() or not (args.do_train or args.check)
-    require(bool(args.tasks) or has_own_tasks, "tasks",
-            "none given; for example --tasks '[{name: topic, kind: sequence_classification, label_column: label}]' "
-            "or --config configs/sample_joint.yaml")
+    require(
+        bool(args.tasks) or has_own_tasks,
+        "tasks",
+        "none given; for example --tasks '[{name: topic, kind: sequence_classification, label_column: label}]' "
+        "or --config configs/sample_joint.yaml",
+    )
 
 
 def check_tasks(tasks: list[dict[str, Any]]) -> None:
@@ -279,8 +300,11 @@ def check_tasks(tasks: list[dict[str, Any]]) -> None:
         plain = re.fullmatch(r"\w+", task["name"]) is not None
         require(plain, where, f"name {task['name']!r}: letters, digits and _ only")
         require(task["kind"] in kinds, where, f"unknown kind {task['kind']!r}; there are {', '.join(kinds)}")
-        require(isinstance(task.get("loss_weight", 1.0), int | float) and task.get("loss_weight", 1.0) >= 0, where,
-                "loss_weight must be a number, not negative")
+        require(
+            isinstance(task.get("loss_weight", 1.0), int | float) and task.get("loss_weight", 1.0) >= 0,
+            where,
+            "loss_weight must be a number, not negative",
+        )
     names = [task["name"] for task in tasks]
     require(len(set(names)) == len(names), "tasks", f"names must differ, found {names}")
 

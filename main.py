@@ -1,4 +1,4 @@
-"""One job from end to end: arguments -> logger -> data -> model -> optimizer -> tricks -> Trainer -> train, eval, predict.
+"""One job: arguments -> logger -> data -> model -> optimizer -> tricks -> Trainer -> train, eval, predict.
 
     python main.py --config configs/sample_joint.yaml [--lr 3e-4 …]
 
@@ -6,7 +6,6 @@ The rooms never import each other; this file introduces them. Heavy libraries ar
 checked, so that --help and mistakes answer at once.
 """
 
-import importlib
 import json
 import logging
 import sys
@@ -71,7 +70,8 @@ def saved_tasks(folder: Path, args: Arguments) -> list[dict[str, Any]]:
     labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
     tasks = [task | {"label_column": config["label_columns"][task["name"]]} for task in config["tasks"]]
     if args.tasks and [{"loss_weight": 1.0} | without(task, "labels") for task in args.tasks] != tasks:
-        fail("tasks", f"differ from those of {folder}; leave them out, or start anew from {folder / 'encoder'}")
+        right = f"leave them out, or start anew from {folder / 'encoder'}"
+        raise ConfigError(f"arguments: tasks: differ from those of {folder}; {right}")
     args.text_column, args.text_pair_column = config["text_column"], config["text_pair_column"]
     args.max_length = config["max_length"]
     return [task | {"labels": labels[task["name"]]} for task in tasks]
@@ -85,9 +85,15 @@ def build_data(job: Job) -> None:
     args = job.args
     scored = args.do_train or args.do_eval or args.check
     shares = {part: getattr(args, f"{part}_ratio") for part in ("eval", "test")}
-    shares = {p: share for p, share in shares.items() if scored and args.train_file and share and not getattr(args, f"{p}_file")}
+    shares = {
+        p: share
+        for p, share in shares.items()
+        if scored and args.train_file and share and not getattr(args, f"{p}_file")
+    }
     used = {"train": args.do_train or args.check or shares, "eval": scored, "test": scored, "predict": args.do_predict}
-    files = {part: getattr(args, f"{part}_file") for part, needed in used.items() if needed and getattr(args, f"{part}_file")}
+    files = {
+        part: getattr(args, f"{part}_file") for part, needed in used.items() if needed and getattr(args, f"{part}_file")
+    }
     scratch = job.folder is None and args.model_name_or_path.startswith("scratch:")
     job.data = build.build_data(
         files, job.tasks, {task["name"]: head_class(task["kind"]).LABEL_LEVEL for task in job.tasks},
@@ -108,7 +114,9 @@ def build_model(job: Job) -> Any:
     if job.folder is not None:
         model = MultiTaskModel.from_pretrained(job.folder)
     else:
-        encoder = load_encoder(args.model_name_or_path, len(job.data.tokenizer), args.max_length, args.trust_remote_code)
+        encoder = load_encoder(
+            args.model_name_or_path, len(job.data.tokenizer), args.max_length, args.trust_remote_code
+        )
         model = build_model(encoder, [without(task, "label_column") for task in job.tasks], args.shared_layers)
     freeze(model.encoder, args.freeze_layers)
     return model
@@ -130,7 +138,7 @@ def build_train_loader(job: Job) -> Any:
     index = build.build_line_index(source, Path(args.cache_dir, f"{Path(source).stem}-{content_hash(source)}.lines"))
     parse = partial(parse_text_line if source.endswith(".txt") else parse_jsonl_line, where=source)
     return build.stream_loader(source, index, parse=parse, encode=data.encode, collate=build_collator(job),
-                               indices=indices or data.limit and range(data.limit), **options)  # fmt: skip
+                               indices=indices or (data.limit and range(data.limit)), **options)  # fmt: skip
 
 
 def build_eval(job: Job, part: str) -> tuple[Any, Any]:
@@ -153,10 +161,10 @@ def build_collator(job: Job) -> Any:
 
 def build_trainer(job: Job, model: Any, **options: Any) -> Any:
     """A Trainer; without `options` it can only evaluate and predict."""
-    from trainer.metrics import joint_metrics
+    from trainer.metrics import joint_metrics, load_metric
     from trainer.trainer import Trainer
 
-    metric_function = partial(joint_metrics, model.heads, own_metrics=[load_function(n) for n in job.args.metrics])
+    metric_function = partial(joint_metrics, model.heads, own_metrics=[load_metric(n) for n in job.args.metrics])
     return Trainer(model, device=job.device, precision=job.precision, metric_function=metric_function, **options)
 
 
@@ -183,12 +191,16 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
         batches, rows = build_eval(job, "eval")
         references = job.data.references(rows)
         gold = references(range(min(len(rows), 64)))
-        monitor, falls = choose_monitor(args.monitor, model.heads, build_trainer(job, model).metric_function(gold, gold))
+        monitor, falls = choose_monitor(
+            args.monitor, model.heads, build_trainer(job, model).metric_function(gold, gold)
+        )
         early_stopping = EarlyStopping(monitor, args.patience, falls)
         options |= {"eval_loader": batches, "references": references, "early_stopping": early_stopping}
     optimizer = build_optimizer(model.to(job.device), args.lr, args.head_lr, args.weight_decay)
     warmup_steps = args.warmup_steps or round(args.warmup_ratio * total_steps)
-    scheduler = build_scheduler(args.lr_scheduler, optimizer, warmup_steps, total_steps, args.lr_scheduler_options, falls)
+    scheduler = build_scheduler(
+        args.lr_scheduler, optimizer, warmup_steps, total_steps, args.lr_scheduler_options, falls
+    )
     if isinstance(scheduler, EvalSchedule):
         options["callbacks"].append(partial(scheduler.follow, monitor))
     options["train_step"] = TrainStep(
@@ -200,19 +212,11 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
     return options
 
 
-def load_function(name: str) -> Any:
-    module, _, function = name.partition(":")
-    try:
-        return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        return fail("metrics", f"{name}: {error}; give package.module:function")
-
-
 def save_pretrained(job: Job, model: Any, folder: Path) -> None:
     """A folder that predicts by itself; its encoder/ is a complete transformers folder."""
-    schema = job.data.schema
-    model.save_pretrained(folder, text_column=schema.text_column, text_pair_column=schema.text_pair_column,
-                          max_length=job.args.max_length, label_columns={c.task: c.column for c in schema.labels})  # fmt: skip
+    args, columns = job.args, {label.task: label.column for label in job.data.schema.labels}
+    model.save_pretrained(folder, text_column=args.text_column, text_pair_column=args.text_pair_column,
+                          max_length=args.max_length, label_columns=columns)  # fmt: skip
     for place in (folder, folder / "encoder"):
         job.data.tokenizer.save_pretrained(place)
 
@@ -235,6 +239,8 @@ def train(job: Job, model: Any) -> None:
 
 
 def open_output(job: Job) -> None:
+    from trainer.checkpoint import write_json
+
     output = Path(job.args.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     setup_logging(output / "train.log")
@@ -246,6 +252,7 @@ def open_output(job: Job) -> None:
 def report(job: Job, model: Any, part: str) -> None:
     """Predictions of a part (of eval and test only the wrong ones) and, with gold labels, its metrics."""
     from data_process.predictions import write_predictions
+    from trainer.checkpoint import write_json
 
     output, data = Path(job.args.output_dir), job.data
     trainer = build_trainer(job, model)
@@ -260,7 +267,9 @@ def report(job: Job, model: Any, part: str) -> None:
                                 only_wrong=part != "predict")  # fmt: skip
     logger.info("[%s] %d of %d records in %s", part.upper(), written, len(result.sample_ids), lines)
     if metrics:
-        write_json(output / (f"predictions/{name}_metrics.json" if part == "predict" else f"{part}_metrics.json"), metrics)
+        write_json(
+            output / (f"predictions/{name}_metrics.json" if part == "predict" else f"{part}_metrics.json"), metrics
+        )
         logger.info("[%s] %s", part.upper(), " ".join(f"{key}={value:.4f}" for key, value in metrics.items()))
 
 
@@ -301,14 +310,6 @@ def run(argv: list[str] | None = None) -> int:
 
 def without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
     return {k: v for k, v in mapping.items() if k != key}
-
-
-def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-
-
-def fail(name: str, message: str) -> Any:
-    raise ConfigError(f"arguments: {name}: {message}")
 
 
 if __name__ == "__main__":

@@ -75,4 +75,4 @@ fi
 nohup "$@" >"$log" 2>&1 </dev/null &
 echo "started: pid $!, log $log"
 echo "follow:  tail -f $PWD/$log"
-echo "stop:    kill $!        (saves last/ first; --resume auto goes on from there)"
+echo "stop:    kill $!        (the same command then goes on from the last saved state)"

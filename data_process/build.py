@@ -1,7 +1,8 @@
 """From files to encoded data sets, in one call; everything is checked before anything is written.
 
-    data = build_data({"train": "train.jsonl"}, tasks, levels, text_column="text", shares={"eval": 0.1}, seed=42, …)
-    data.rows("train"), data.indices.get("eval"), data.encode, data.tokenizer
+    tasks = [{"name": "intent", "label_column": "label"}]
+    data = build_data({"train": "train.jsonl"}, tasks, {"intent": "sequence"}, shares={"eval": 0.1})
+    data.rows("train"), data.indices["eval"], data.encode, data.tokenizer, tasks[0]["labels"]
 """
 
 import logging
@@ -78,15 +79,15 @@ def build_data(
     tasks: Sequence[dict[str, Any]],
     levels: Mapping[str, str],
     *,
-    text_column: str,
-    text_pair_column: str | None,
-    shares: Mapping[str, float],
-    seed: int,
-    tokenizer_path: str | None,
-    vocab_size: int,
-    extra_tokens: Sequence[str],
-    max_length: int,
-    cache_dir: str | Path,
+    text_column: str = "text",
+    text_pair_column: str | None = None,
+    shares: Mapping[str, float] | None = None,
+    seed: int = 42,
+    tokenizer_path: str | None = None,
+    vocab_size: int = 8000,
+    extra_tokens: Sequence[str] = (),
+    max_length: int = 128,
+    cache_dir: str | Path = "cache",
     limit: int | None = None,
     trust_remote_code: bool = False,
 ) -> Data:
@@ -95,8 +96,13 @@ def build_data(
         files: part -> file; gold labels are required but for "predict".
         tasks: {name, label_column, labels?, …}; `labels` is filled in from the training data where it is missing.
         levels: task -> label level of its head.
+        text_column, text_pair_column: columns with the text(s).
         shares: part -> share split off the training file, stratified by the first sequence-level label.
+        seed: of the split.
         tokenizer_path: None trains one with `vocab_size` entries on the training texts.
+        extra_tokens: added to a loaded tokenizer.
+        max_length: in sub-words, special tokens included.
+        cache_dir: folder of encoded data sets.
         limit: only the first so many records of each file.
 
     Raises: DataError.

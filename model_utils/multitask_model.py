@@ -149,6 +149,7 @@ def shared_layer(config: Any) -> nn.Module:
         config.hidden_size,
         config.num_attention_heads,
         dim_feedforward=4 * config.hidden_size,
+        dropout=getattr(config, "hidden_dropout_prob", 0.1),
         activation="gelu",
         batch_first=True,
     )

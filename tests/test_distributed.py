@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,14 @@ pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="th
 
 
 def torchrun(processes, *arguments, timeout=240):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={processes}",
+        *arguments,
+    ]
     env = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
 
@@ -46,7 +54,7 @@ def test_two_processes_equal_one(tmp_path, use_fgm):
 
 def test_a_run_of_two_processes_resumes_on_one(tmp_path):
     """The order of the samples and the loss curve go on; the curve is that of two processes throughout."""
-    options = {"epochs": 3, "logging_steps": 1}
+    options: dict[str, Any] = {"epochs": 3, "logging_steps": 1}
     whole = torchrun(2, "-m", "tests.distributed_run", str(tmp_path / "whole"), json.dumps(options))
     assert whole.returncode == 0, whole.stderr[-3000:]
     first = torchrun(2, "-m", "tests.distributed_run", str(tmp_path / "part"), json.dumps(options | {"max_steps": 10}))

@@ -5,10 +5,12 @@ Letters: B texts, T sub-words, H hidden size.
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
@@ -23,7 +25,9 @@ from transformers import (
 from model_utils.encoder import SCRATCH, ModelError, freeze, load_encoder, locate, position_limit
 from model_utils.pooling import POOLING, pool
 
-SIZES = {"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+SIZES: dict[str, Any] = {
+    "vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
+}  # fmt: skip
 CONFIGS: dict[str, Any] = {
     "bert": BertConfig(**SIZES, max_position_embeddings=40),
     "distilbert": DistilBertConfig(
@@ -84,12 +88,11 @@ def loops(layers: list[torch.Tensor], mask: torch.Tensor, how: str) -> list[list
 
 @pytest.mark.parametrize("how", POOLING)
 def test_pooling_equals_plain_loops(how: str) -> None:
-    layers = [torch.randn(3, 5, 4, dtype=torch.float64) for _ in range(4)]
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
-    expected = torch.tensor(loops(layers, mask, how), dtype=torch.float64)
-    torch.testing.assert_close(pool(layers, mask, how), expected)
-    torch.testing.assert_close(pool([-x for x in layers], mask, how), torch.tensor(loops([-x for x in layers], mask, how),
-                                                                                   dtype=torch.float64))  # fmt: skip
+    for shift in (0.0, -10.0):  # all values below 0: padding must not win the maximum
+        layers = [torch.randn(3, 5, 4, dtype=torch.float64) + shift for _ in range(4)]
+        expected = torch.tensor(loops(layers, mask, how), dtype=torch.float64)
+        torch.testing.assert_close(pool(layers, mask, how), expected)
 
 
 @pytest.mark.parametrize("how", POOLING)
@@ -126,9 +129,6 @@ def test_locate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models" / "bert").mkdir(parents=True)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert locate("~/models/bert") == str(tmp_path / "models/bert")  # a YAML file has no shell to expand it
-    assert locate("package:transformers/models") == str(Path(shutil.__file__).parent) or True
-    import transformers
-
     assert locate("package:transformers/models") == str(Path(transformers.__file__).parent / "models")
 
 
@@ -136,7 +136,7 @@ def test_locate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "message"),
     [
         ("scratch:huge", "no size 'huge'; there are scratch:{tiny,small,base}"),
-        ("scratch", None),  # a possible hub name
+        ("scratch", "no size ''; there are scratch:"),
         ("/no/such/folder", "there is no folder /no/such/folder"),
         ("~/no/such", "there is no folder ~/no/such"),
         ("./bert", "there is no folder ./bert"),
@@ -147,10 +147,7 @@ def test_locate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("package:transformers/no_such", "package transformers has no folder no_such"),
     ],
 )
-def test_locate_refuses(name: str, message: str | None) -> None:
-    if message is None:
-        assert locate(name) == name
-        return
+def test_locate_refuses(name: str, message: str) -> None:
     with pytest.raises(ModelError) as error:
         locate(name)
     assert str(error.value).startswith(f"model_name_or_path: {message}")
@@ -191,7 +188,7 @@ def test_a_bf16_checkpoint_is_loaded_in_fp32(kind: str, folders: Any, tmp_path: 
 def test_a_larger_vocabulary_adds_rows_and_changes_none(kind: str, folders: Any) -> None:
     before = AutoModel.from_pretrained(folders(kind)).get_input_embeddings().weight
     encoder = load_encoder(folders(kind), vocab_size=37, max_length=38)
-    table = encoder.get_input_embeddings()
+    table: Any = encoder.get_input_embeddings()
     assert (table.num_embeddings, encoder.config.vocab_size) == (37, 37)
     assert torch.equal(table.weight[:30], before)
     assert table.weight[30:].isfinite().all() and table.weight[30:].abs().sum(1).all()
@@ -213,7 +210,7 @@ def test_the_longest_input_is_what_the_model_can_take(kind: str, limit: int, fol
 def test_models_without_a_limit_take_any_length(folders: Any) -> None:
     encoder = load_encoder(folders("bert"), vocab_size=30, max_length=40)
     for none in (None, -1):  # T5; XLNet
-        encoder.config.max_position_embeddings = none
+        encoder.config = SimpleNamespace(max_position_embeddings=none)  # type: ignore[assignment]
         assert position_limit(encoder) > 10**9
 
 
@@ -268,7 +265,7 @@ def test_damaged_checkpoints_are_refused_in_one_line(
 
 def test_a_folder_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match="^model_name_or_path: output/bert is no folder, and as a name on the hub"):
+    with pytest.raises(ModelError, match=r"^model_name_or_path: output/bert is no folder, and as a name on the hub"):
         load_encoder("output/bert", vocab_size=30)
 
 
@@ -333,7 +330,7 @@ def test_exactly_these_parameters_stay_trainable(kind: str, folders: Any) -> Non
     assert left(2) == behind
     assert left(-1) == set()
     encoder = load_encoder(folders(kind), vocab_size=30, max_length=38)
-    with pytest.raises(ModelError, match="^freeze_layers: the encoder has 2 layers, not 3$"):
+    with pytest.raises(ModelError, match=r"^freeze_layers: the encoder has 2 layers, not 3$"):
         freeze(encoder, 3)
     assert trainable(encoder) == left(0)  # a refusal changes nothing
 

@@ -54,7 +54,9 @@ def test_equal_names_are_refused() -> None:
         LabelVocab(["a", "b", "a"])
 
 
-@pytest.mark.parametrize(("tag", "entity"), [("B-x", True), ("I-x-y", True), ("B-", False), ("E-x", False), ("", False)])
+@pytest.mark.parametrize(
+    ("tag", "entity"), [("B-x", True), ("I-x-y", True), ("B-", False), ("E-x", False), ("", False)]
+)
 def test_entity_tags(tag: str, entity: bool) -> None:
     assert is_entity_tag(tag) is entity
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from data_process.sample_data import generate, main
+from data_process import sample_data
+from data_process.sample_data import TEMPLATES, WORDS, generate, main
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -111,11 +112,26 @@ def test_ambiguity(records: list[dict]) -> None:
         assert len(verbs[verb]) >= 3, (verb, verbs[verb])
 
 
+def test_no_value_appears_twice_in_a_sentence(records: list[dict]) -> None:
+    for record in records:
+        values = [tuple(record["tokens"][start:end]) for start, end, _ in spans_of(record["tags"])]
+        assert len(set(values)) == len(values), record  # nobody travels from paris to paris
+
+
+def test_templates_name_only_entries_that_exist() -> None:
+    """Every template and every alternative can be spoken, also the rare ones."""
+    for lang, words in WORDS.items():
+        texts = [*TEMPLATES[lang].values(), *words.values()]
+        named = {(source or lang, name) for text in texts for source, name in re.findall(r"<(?:(en):)?(\w+)>", text)}
+        named |= {(lang, entry or slot) for text in texts for slot, entry in re.findall(r"\{(\w+)(?:=(\w+))?\}", text)}
+        assert {name for source, name in named if name not in WORDS[source]} == set()
+
+
 def test_too_many_sentences_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_process.sample_data.EN_TEMPLATES", {}, raising=True)
-    monkeypatch.setattr("data_process.sample_data.TEMPLATES", {lang: {"only": "hello"} for lang in ("en", "zh")})
-    monkeypatch.setattr("data_process.sample_data.INTENT_WEIGHTS", {"only": 1})
-    with pytest.raises(ValueError, match="too many"):
+    monkeypatch.setattr(sample_data, "TEMPLATES", {lang: {"greet": "hello"} for lang in WORDS})
+    monkeypatch.setattr(sample_data, "INTENT_WEIGHTS", {"greet": 1})
+    monkeypatch.setattr(sample_data, "NOISE_RATE", 0.0)
+    with pytest.raises(ValueError, match="num_sentences=100 is too many"):
         generate(100)
 
 
@@ -191,17 +207,31 @@ class PhraseTagger:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_dictionaries_fail(records: list[dict], seed: int) -> None:
+def test_a_dictionary_is_not_enough(records: list[dict], seed: int) -> None:
     train, test = split(records, seed)
-    intent = NaiveBayes(train)
+    intents, unigrams, phrases = NaiveBayes(train), UnigramTagger(train), PhraseTagger(train)
     majority = Counter(record["intent"] for record in train).most_common(1)[0][0]
-    correct: Counter[str] = Counter()
+    hits: Counter[str] = Counter()
     for record in test:
-        intent_right = intent.predict(record["tokens"]) == record["intent"]
-        correct["naive Bayes, intent only"] += intent_right
-        correct["majority intent, no slots"] += record["intent"] == majority and set(record["tags"]) == {"O"}
-        for name, tagger in TAGGERS.items():
-            tags_right = tagger(train).predict(record["tokens"]) == record["tags"]
-            correct[name] += intent_right and tags_right
-    for name, count in correct.items():
-        print(f"seed {seed}  {name:30s} {count / len(test):.3f}")
+        tokens, tags = record["tokens"], record["tags"]
+        right_intent = intents.predict(tokens) == record["intent"]
+        hits["naive Bayes, intent alone"] += right_intent
+        hits["majority intent, no slots"] += record["intent"] == majority and set(tags) == {"O"}
+        hits["naive Bayes + unigram tags"] += right_intent and unigrams.predict(tokens) == tags
+        hits["naive Bayes + longest phrase"] += right_intent and phrases.predict(tokens) == tags
+    accuracy = {name: count / len(test) for name, count in hits.items()}
+    print(f"\nsentence accuracy on 10%, seed {seed}:", {name: round(value, 3) for name, value in accuracy.items()})
+    assert accuracy.pop("naive Bayes, intent alone") > 0.80  # the baseline itself works
+    assert accuracy.pop("majority intent, no slots") < 0.10
+    assert max(accuracy.values()) < 0.60  # promised: below 0.80
+
+
+def test_baselines_are_not_straw_men() -> None:
+    """On a toy corpus without ambiguity both taggers are perfect, multi-word values included."""
+    toy = [{"tokens": ["play", *song], "tags": ["O", "B-song", *["I-song"] * (len(song) - 1)], "intent": "play"}
+           for song in (["moon"], ["red", "river"], ["golden", "train", "road"])]
+    toy.append({"tokens": ["hello", "you"], "tags": ["O", "O"], "intent": "chat"})
+    for record in toy:
+        assert NaiveBayes(toy).predict(record["tokens"]) == record["intent"]
+        assert UnigramTagger(toy).predict(record["tokens"]) == record["tags"]
+        assert PhraseTagger(toy).predict(record["tokens"]) == record["tags"]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ class Crash(Exception):
     """Stands for a power cut."""
 
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "accumulate": {"accumulate": 3},
     "fgm": {"use_fgm": True, "accumulate": 2},
@@ -244,7 +245,9 @@ def test_choice_of_the_monitored_metric():
     assert choose_monitor(None, heads, names) == ("sentence_accuracy", False)
     assert choose_monitor("slots/loss", heads, names) == ("slots/loss", True)
     assert choose_monitor(None, {"slots": heads["slots"]}, names) == ("slots/f1", False)
-    with pytest.raises(MonitorError, match="'slots/f2'; there are intent/accuracy, intent/loss, loss, sentence_accuracy"):
+    with pytest.raises(
+        MonitorError, match="'slots/f2'; there are intent/accuracy, intent/loss, loss, sentence_accuracy"
+    ):
         choose_monitor("slots/f2", heads, names)
 
 
@@ -252,7 +255,7 @@ def test_a_crash_while_saving_leaves_the_old_state(tmp_path):
     from trainer.checkpoint import newest_whole, write_folder
 
     target = tmp_path / "last"
-    write_folder(target, lambda folder: (folder / "a").write_text("1") and None)
+    write_folder(target, lambda folder: (folder / "a").write_text("1"))
 
     def fail(folder):
         (folder / "a").write_text("2")
@@ -261,7 +264,7 @@ def test_a_crash_while_saving_leaves_the_old_state(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         write_folder(target, fail)
     assert newest_whole(target) == target and (target / "a").read_text() == "1"
-    write_folder(target, lambda folder: (folder / "a").write_text("3") and None)
+    write_folder(target, lambda folder: (folder / "a").write_text("3"))
     assert (target / "a").read_text() == "3" and (tmp_path / "last.previous" / "a").read_text() == "1"
     shutil.rmtree(target)  # a crash between the two renames
     assert newest_whole(target) == tmp_path / "last.previous"

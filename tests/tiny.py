@@ -36,9 +36,15 @@ def tiny_model(dropout: float = 0.1, decoder: str = "crf", seed: int = 0) -> Mul
         attention_probs_dropout_prob=dropout,
     )
     encoder = BertModel(config)
-    encoder.pooler.requires_grad_(False)
+    encoder.get_submodule("pooler").requires_grad_(False)
     tasks = [
-        {"name": "intent", "kind": "sequence_classification", "labels": INTENTS, "dropout": dropout, "loss_weight": 0.5},
+        {
+            "name": "intent",
+            "kind": "sequence_classification",
+            "labels": INTENTS,
+            "dropout": dropout,
+            "loss_weight": 0.5,
+        },
         {"name": "slots", "kind": "word_tagging", "labels": TAGS, "dropout": dropout, "decoder": decoder},
     ]
     return build_model(encoder, tasks)
@@ -74,7 +80,10 @@ def collate() -> Collator:
 def references(features: list[dict[str, Any]]) -> Any:
     def gold(sample_ids: Any) -> dict[str, list[Any]]:
         labels = [features[i]["labels"] for i in sample_ids]
-        return {"intent": [INTENTS[x["intent"]] for x in labels], "slots": [[TAGS[t] for t in x["slots"]] for x in labels]}
+        return {
+            "intent": [INTENTS[x["intent"]] for x in labels],
+            "slots": [[TAGS[t] for t in x["slots"]] for x in labels],
+        }
 
     return gold
 
@@ -99,7 +108,13 @@ def tiny_trainer(
     """The trainer as main.py builds it, on tiny data."""
     features = tiny_features(50) if train is None else train
     loader = map_loader(
-        dataset(features), collate(), batch_size=batch_size, seed=7, num_workers=num_workers, rank=rank, world_size=world_size
+        dataset(features),
+        collate(),
+        batch_size=batch_size,
+        seed=7,
+        num_workers=num_workers,
+        rank=rank,
+        world_size=world_size,
     )
     steps_per_epoch = -(-len(loader(0, 0)) // accumulate)
     optimizer = build_optimizer(model, lr, head_lr=2 * lr)

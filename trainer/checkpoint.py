@@ -30,7 +30,7 @@ class CheckpointError(ValueError):
     exit_code = 2
 
 
-def write_folder(target: str | Path, write: Callable[[Path], None], keep_previous: bool = True) -> None:
+def write_folder(target: str | Path, write: Callable[[Path], object], keep_previous: bool = True) -> None:
     """Fill a folder under a temporary name, flush it to disk, then rename it.
 
     What was at `target` before becomes `<target>.previous`, and stays as fallback if `keep_previous`. A reader sees

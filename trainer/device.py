@@ -1,6 +1,6 @@
 """Where to compute, how precisely, and the state of the random generators there.
 
-    device = pick_device("auto"); precision = pick_precision("auto", device)
+device = pick_device("auto"); precision = pick_precision("auto", device)
 """
 
 from collections.abc import Callable, Mapping
@@ -57,6 +57,11 @@ def to_device(batch: Any, device: torch.device | str) -> Any:
     if isinstance(batch, dict):
         return {name: to_device(value, device) for name, value in batch.items()}
     return batch.to(device, non_blocking=True) if isinstance(batch, torch.Tensor) else batch
+
+
+def sum_dtype(device: torch.device | str) -> torch.dtype:
+    """For adding up many numbers; Apple's GPUs have no float64."""
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
 """What the trainer needs of torch.distributed; every function does nothing special in a single process.
 
-    rank, local_rank, world_size = start("cuda")     # reads torchrun's environment
-    total = sum_over_ranks(tensor)
+rank, local_rank, world_size = start("cuda")     # reads torchrun's environment
+total = sum_over_ranks(tensor)
 """
 
 import os

@@ -1,7 +1,7 @@
 """Means of device tensors without a host sync per step.
 
-    meter.add({"loss": loss})       # stays on the device
-    meter.mean()                    # one transfer, when it is logged
+meter.add({"loss": loss})       # stays on the device
+meter.mean()                    # one transfer, when it is logged
 """
 
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from .device import sum_dtype
 from .distributed import rank, sum_over_ranks
 
 
@@ -25,7 +26,7 @@ class Meter:
 
     def add(self, values: Mapping[str, torch.Tensor]) -> None:
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0) + value.double()
+            self.sums[name] = self.sums.get(name, 0) + value.to(sum_dtype(self.device))
         self.steps += 1
 
     def mean(self) -> dict[str, float]:

@@ -1,11 +1,14 @@
 """All metrics of a multi-task model from decoded predictions.
 
-    metrics = joint_metrics(model.heads, predictions, references)
-    # {"intent/accuracy": …, "slots/f1": …, "sentence_accuracy": …}
+metrics = joint_metrics(model.heads, predictions, references)
+# {"intent/accuracy": …, "slots/f1": …, "sentence_accuracy": …}
 """
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from .early_stopping import MonitorError
 
 Labels = Mapping[str, Sequence[Any]]
 
@@ -40,3 +43,12 @@ def joint_metrics(
     for function in own_metrics:
         metrics |= {name: float(value) for name, value in function(predictions, references).items()}
     return metrics
+
+
+def load_metric(name: str) -> Callable[[Labels, Labels], Mapping[str, float]]:
+    """The function named as package.module:function. Raises MonitorError."""
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise MonitorError(f"metrics: {name}: {error}; give package.module:function") from error

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from . import distributed
-from .device import to_device
+from .device import sum_dtype, to_device
 from .progress import progress_bar
 
 
@@ -49,7 +49,7 @@ def predict(
     model.eval()
     heads = model.heads
     rows: list[tuple[int, dict[str, Any], dict[str, Any]]] = []
-    sums = torch.zeros(len(heads), 2, dtype=torch.float64, device=device)  # loss, items
+    sums = torch.zeros(len(heads), 2, dtype=sum_dtype(device), device=device)  # loss, items
     ones = dict.fromkeys(heads, 1)  # a divisor of 1: losses stay sums
     for batch in progress_bar(loader, "[EVAL]", len(loader)):
         batch = to_device(batch, device)

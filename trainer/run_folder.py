@@ -1,9 +1,9 @@
 """last/ and best/ of a run.
 
-    folder = RunFolder("output/run", save_pretrained)       # save_pretrained(path) writes the model into a folder
-    folder.save_last(trainer.state_dict())                  # enough to resume
-    folder.save_best({"epoch": 3, "eval": metrics})         # enough to predict
-    trainer.load_state_dict(read_state("output/run/last"))
+folder = RunFolder("output/run", save_pretrained)       # save_pretrained(path) writes the model into a folder
+folder.save_last(trainer.state_dict())                  # enough to resume
+folder.save_best({"epoch": 3, "eval": metrics})         # enough to predict
+trainer.load_state_dict(read_state("output/run/last"))
 """
 
 from collections.abc import Callable, Mapping

@@ -86,7 +86,8 @@ class Trainer:
         self.train_loader: Any = train_loader
         self.steps_per_epoch, self.epochs, self.max_steps = steps_per_epoch, epochs, max_steps or math.inf
         self.accumulate, self.callbacks = accumulate, list(callbacks)
-        self.eval_loader, self.references, self.early_stopping = eval_loader, references, early_stopping
+        self.eval_loader: Any = eval_loader
+        self.references, self.early_stopping = references, early_stopping
         self.metric_function = metric_function or partial(joint_metrics, model.heads)
         self.eval_steps = eval_steps or math.inf
         self.save_steps = save_steps or self.eval_steps
