@@ -129,7 +129,8 @@ def build_train_loader(job: Job) -> Any:
     from data_process.readers import parse_jsonl_line, parse_text_line
 
     args, data = job.args, job.data
-    source, indices = data.sources["train"], data.indices.get("train")
+    source = data.sources["train"]
+    indices = data.indices.get("train", range(data.scans["train"].num_records))
     options = {"batch_size": args.batch_size, "seed": args.seed, "rank": job.rank, "world_size": job.world_size,
                "num_workers": args.num_workers, "pin_memory": job.device.type == "cuda"}  # fmt: skip
     if not args.streaming:
@@ -138,7 +139,7 @@ def build_train_loader(job: Job) -> Any:
     index = build.build_line_index(source, Path(args.cache_dir, f"{Path(source).stem}-{content_hash(source)}.lines"))
     parse = partial(parse_text_line if source.endswith(".txt") else parse_jsonl_line, where=source)
     return build.stream_loader(source, index, parse=parse, encode=data.encode, collate=build_collator(job),
-                               indices=indices or (data.limit and range(data.limit)), **options)  # fmt: skip
+                               indices=indices, **options)  # fmt: skip
 
 
 def build_eval(job: Job, part: str) -> tuple[Any, Any]:

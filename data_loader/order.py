@@ -6,7 +6,7 @@ A keyed bijection of 0 … n-1, computed for any position by itself in O(1) time
 or replayed: after a resume in the middle of an epoch, in any worker and on any rank the order is the same. It is a
 balanced Feistel network with the murmur3 finaliser as round function; numbers that fall outside 0 … n-1 walk on along
 their cycle (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). With 12 rounds a chi-square test of all
-n! orders finds no bias even for n = 4 … 7; with 8 it does. Imports NumPy only.
+n! orders finds no bias in 2 million draws for n = 4, 5, 6; with 8 rounds their shares vary by 2 %. Imports NumPy only.
 """
 
 import numpy as np
@@ -43,7 +43,7 @@ def round_keys(seed: int, epoch: int) -> np.ndarray:
 
 def feistel(values: np.ndarray, keys: np.ndarray, half_bits: np.uint64) -> np.ndarray:
     low = np.uint64((1 << int(half_bits)) - 1)
-    # The rounds alone only make even permutations, so half of all orders would never occur; adding an odd key is odd.
+    # The rounds alone permute 16, 64, … numbers evenly: half of the orders would never occur. An odd key mends that.
     values = (values + keys[0]) & ((low << half_bits) | low)
     left, right = values >> half_bits, values & low
     for key in keys[1:]:

@@ -16,6 +16,12 @@ from .order import shuffled
 BLOCK = 4096  # positions shuffled at once: NumPy's calls cost far more than the arithmetic of one micro-batch
 
 
+class DataChanged(ValueError):
+    """The data is no longer what it was when the epoch, or its line index, began."""
+
+    exit_code = 2  # for the wiring script: no bug of ours
+
+
 class BatchSampler:
     """Yields lists of sample numbers. Meant for `DataLoader(batch_sampler=…)` and for the streaming data set."""
 
@@ -43,10 +49,10 @@ class BatchSampler:
             equal_steps: every rank yields the same number of micro-batches, as collective operations need it. A rank
                 that would run out gets a stand-in, written as ~number (negative): that sample with its labels blanked.
 
-        Raises: ValueError for a start behind the end, as after a resume with a smaller data set.
+        Raises: DataChanged for a start behind the end.
         """
         if not 0 <= start <= size:
-            raise ValueError(f"start must be in 0 … {size}, the size of the data set; found {start}")
+            raise DataChanged(f"{start} samples of epoch {epoch} are done, but the data set has {size}; is it another?")
         self.size, self.batch_size = size, batch_size
         self.seed, self.epoch, self.start, self.shuffle = seed, epoch, start, shuffle
         self.rank, self.world_size, self.equal_steps = rank, world_size, equal_steps

@@ -24,7 +24,7 @@ from typing import Any
 from torch.utils.data import IterableDataset, get_worker_info
 
 from .collate import blank
-from .samplers import BatchSampler
+from .samplers import BatchSampler, DataChanged
 
 BUFFERED_OFFSETS = 1 << 16
 
@@ -53,10 +53,10 @@ class StreamDataset(IterableDataset):
             sampler: the micro-batches of this rank, over `indices` or the whole file.
             indices: the records that belong to this data set (a split), in order; None = all.
 
-        Raises: ValueError if the file no longer has the size it had when its index was made.
+        Raises: DataChanged if the file no longer has the size it had when its index was made.
         """
         if os.path.getsize(path) != indexed_size(index):
-            raise ValueError(f"{path} has changed since its line index {index} was made")
+            raise DataChanged(f"{path} has changed since its line index {index} was made")
         self.path, self.index = path, index
         self.parse, self.encode, self.collate = parse, encode, collate
         self.sampler, self.indices = sampler, indices
@@ -118,5 +118,8 @@ def indexed_size(index: str | Path) -> int:
 
 def read_line(data: int, offsets: int, number: int) -> bytes:
     """A line without its "\\n". Positional reads keep no state and map no memory, so any worker may share the files."""
-    start, end = struct.unpack("=QQ", os.pread(offsets, 16, 8 * number))
+    here_and_next = os.pread(offsets, 16, 8 * number)
+    if len(here_and_next) < 16:
+        raise IndexError(f"record {number} is not in the file")
+    start, end = struct.unpack("=QQ", here_and_next)
     return os.pread(data, end - start, start).partition(b"\n")[0]  # blank lines may follow before the next one

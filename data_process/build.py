@@ -100,7 +100,7 @@ def build_data(
         shares: part -> share split off the training file, stratified by the first sequence-level label.
         seed: of the split.
         tokenizer_path: None trains one with `vocab_size` entries on the training texts.
-        extra_tokens: added to a loaded tokenizer.
+        extra_tokens: added to the tokenizer.
         max_length: in sub-words, special tokens included.
         cache_dir: folder of encoded data sets.
         limit: only the first so many records of each file.
@@ -130,6 +130,7 @@ def build_data(
     warn_unseen(data, vocabs)
     if tokenizer_path is None:
         data.tokenizer = train_tokenizer(training_texts(data), vocab_size)
+        data.tokenizer.add_tokens(list(extra_tokens))
     else:
         data.tokenizer = load_tokenizer(tokenizer_path, extra_tokens, schema.word_level, trust_remote_code)
     data.encode = RecordEncoder(data.tokenizer, schema, vocabs, max_length)

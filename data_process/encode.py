@@ -14,6 +14,7 @@ Features of one record:
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
 from typing import Any
 
 from .errors import DataError
@@ -27,7 +28,7 @@ class RecordEncoder:
     def __init__(self, tokenizer: Any, schema: Schema, vocabs: Mapping[str, LabelVocab], max_length: int):
         """
         Args:
-            tokenizer: a fast one that cuts at the right, as `tokenizer.py` makes it.
+            tokenizer: a fast one, as `tokenizer.py` makes it.
             vocabs: task -> its labels.
             max_length: in sub-words, special tokens included.
 
@@ -37,31 +38,57 @@ class RecordEncoder:
         self.schema = schema
         self.vocabs = dict(vocabs)
         self.max_length = max_length
-        self.filler = tokenizer.unk_token or tokenizer.pad_token
         num_texts = 2 if schema.text_pair_column else 1
-        special = tokenizer.num_special_tokens_to_add(pair=num_texts == 2)
-        if max_length < special + num_texts:
-            room = f"{special} special tokens and a sub-word of each text"
-            raise DataError("arguments", f"must be at least {special + num_texts}: {room}", "max_length")
+        self.filler = tokenizer.convert_tokens_to_ids(tokenizer.unk_token or tokenizer.pad_token)
+        self.template = Template(tokenizer, num_texts)
+        self.room = max_length - self.template.num_special
+        if self.room < num_texts:
+            needed = f"{self.template.num_special} special tokens and a sub-word of each text"
+            least = self.template.num_special + num_texts
+            raise DataError("arguments", f"must be at least {least}: {needed}", "max_length")
 
     def __call__(self, records: Sequence[tuple[int, dict[str, Any]]]) -> list[dict[str, Any]]:
         """Features of numbered records; at least one."""
         texts = [self.schema.text(record) for _, record in records]
-        pairs = [self.schema.text_pair(record) for _, record in records] if self.schema.text_pair_column else None
-        encodings = self.tokenize(texts, pairs)
-        starts = self.align(texts, pairs, encodings) if self.schema.word_level else []
-        features = []
-        for i, ((sample_id, record), encoding) in enumerate(zip(records, encodings, strict=True)):
-            feature: dict[str, Any] = {"sample_id": sample_id, "input_ids": encoding.ids}
-            if "token_type_ids" in self.tokenizer.model_input_names:
-                feature["token_type_ids"] = encoding.type_ids
-            if self.schema.word_level:
-                feature["word_starts"] = starts[i]
-                feature["num_words"] = len(texts[i])
-            feature["labels"] = self.labels(record, len(feature.get("word_starts", ())))
-            feature["truncated"] = bool(encoding.overflowing)
-            features.append(feature)
-        return features
+        sides = [self.tokenize(texts)]
+        if self.schema.text_pair_column:
+            sides.append(self.tokenize([self.schema.text_pair(record) for _, record in records]))
+        encodings = zip(*sides, strict=True)
+        return [self.feature(*each) for each in zip(records, texts, encodings, strict=True)]
+
+    def tokenize(self, texts: list[Any]) -> list[Any]:
+        """A `tokenizers.Encoding` of each text, whole and without special tokens.
+
+        The tokenizer's own truncation is left alone: it makes windows of what it cuts off, for pairs all with all.
+        """
+        batch = self.tokenizer(
+            texts,
+            is_split_into_words=self.schema.word_level,
+            add_special_tokens=False,
+            return_attention_mask=False,  # lists that nobody would read
+            return_token_type_ids=False,
+            verbose=False,  # it would warn of long texts, which are cut here
+        )
+        return batch.encodings
+
+    def feature(self, numbered: tuple[int, dict[str, Any]], text: Any, encodings: Sequence[Any]) -> dict[str, Any]:
+        sample_id, record = numbered
+        ids = [encoding.ids for encoding in encodings]
+        starts: list[int] = []
+        if self.schema.word_level:
+            ids[0], starts = words_of(encodings[0], len(text), self.filler)
+        lengths = [len(part) for part in ids]
+        kept = cut(lengths, self.room)
+        input_ids, token_type_ids = self.template.fill([part[:n] for part, n in zip(ids, kept, strict=True)])
+        feature: dict[str, Any] = {"sample_id": sample_id, "input_ids": input_ids}
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            feature["token_type_ids"] = token_type_ids
+        if self.schema.word_level:
+            feature["word_starts"] = [len(self.template.special[0]) + start for start in starts if start < kept[0]]
+            feature["num_words"] = len(text)
+        feature["labels"] = self.labels(record, len(feature.get("word_starts", ())))
+        feature["truncated"] = kept != lengths
+        return feature
 
     def labels(self, record: dict[str, Any], num_kept: int) -> dict[str, Any]:
         gold = self.schema.gold(record)
@@ -70,49 +97,54 @@ class RecordEncoder:
             for task, value in gold.items()
         }
 
-    def tokenize(self, texts: list[Any], pairs: list[Any] | None) -> list[Any]:
-        """A `tokenizers.Encoding` of each text, or pair of texts, cut at max_length."""
-        batch = self.tokenizer(
-            texts,
-            pairs,
-            is_split_into_words=self.schema.word_level,
-            truncation=True,
-            max_length=self.max_length,
-            return_attention_mask=False,  # two lists per text that nobody would read
-            return_token_type_ids=False,
-        )
-        return batch.encodings
 
-    def align(self, texts: list[Any], pairs: list[Any] | None, encodings: list[Any]) -> list[list[int]]:
-        """`word_starts` of each text. Where a word was swallowed, its encoding is replaced, so that no tag is lost.
+class Template:
+    """The special tokens before, between and behind the texts, taken from an example."""
 
-        Tokenizers give a space or a zero-width mark no sub-word; it becomes [UNK], which carries its tag.
-        """
-        starts = [word_starts(encoding) for encoding in encodings]
-        for i, words in enumerate(texts):
-            lost = swallowed(encodings[i], len(words)) if len(starts[i]) < len(words) else set()
-            if lost:
-                filled = [self.filler if w in lost else word for w, word in enumerate(words)]
-                encodings[i] = self.tokenize([filled], pairs and [pairs[i]])[0]
-                starts[i] = word_starts(encodings[i])
-        return starts
+    def __init__(self, tokenizer: Any, num_texts: int):
+        example = [tokenizer.unk_token or tokenizer.pad_token] * num_texts  # whatever it knows
+        encoding = tokenizer(*example, truncation=False, padding=False).encodings[0]
+        self.special: list[list[int]] = [[] for _ in range(num_texts + 1)]
+        self.special_types: list[list[int]] = [[] for _ in range(num_texts + 1)]
+        self.text_types = [0] * num_texts
+        part = 0  # number of texts so far
+        for number, type_id, text in zip(encoding.ids, encoding.type_ids, encoding.sequence_ids, strict=True):
+            if text is None:
+                self.special[part].append(number)
+                self.special_types[part].append(type_id)
+            else:
+                self.text_types[text] = type_id
+                part = text + 1
+        self.num_special = sum(map(len, self.special))
 
-
-def word_starts(encoding: Any) -> list[int]:
-    """Position of the first sub-word of each kept word of the first text, up to the first word that has none."""
-    starts: list[int] = []
-    for position, (word, sequence) in enumerate(zip(encoding.word_ids, encoding.sequence_ids, strict=True)):
-        if sequence == 0 and word == len(starts):
-            starts.append(position)
-    return starts
+    def fill(self, texts: Sequence[list[int]]) -> tuple[list[int], list[int]]:
+        """Ids and type ids of the texts with special tokens."""
+        ids, type_ids = list(self.special[0]), list(self.special_types[0])
+        for number, text in enumerate(texts):
+            ids += text + self.special[number + 1]
+            type_ids += [self.text_types[number]] * len(text) + self.special_types[number + 1]
+        return ids, type_ids
 
 
-def swallowed(encoding: Any, num_words: int) -> set[int]:
-    """Words of the first text without a sub-word, neither before nor behind the cut."""
-    found = {
-        word
-        for piece in (encoding, *encoding.overflowing)
-        for word, sequence in zip(piece.word_ids, piece.sequence_ids, strict=True)
-        if sequence == 0
-    }
-    return set(range(num_words)) - found
+def words_of(encoding: Any, num_words: int, filler: int) -> tuple[list[int], list[int]]:
+    """Sub-words of a text, and where each word starts.
+
+    Tokenizers swallow some words, as a space or a zero-width mark; `filler` stands in, so that no tag is lost.
+    """
+    pieces: list[list[int]] = [[] for _ in range(num_words)]
+    for number, word in zip(encoding.ids, encoding.word_ids, strict=True):
+        pieces[word].append(number)
+    pieces = [piece or [filler] for piece in pieces]
+    starts = accumulate(map(len, pieces), initial=0)
+    return list(chain.from_iterable(pieces)), list(starts)[:-1]
+
+
+def cut(lengths: list[int], room: int) -> list[int]:
+    """How much is kept of one text or two; of two the longer one is cut first, as `longest_first` of transformers."""
+    if sum(lengths) <= room:
+        return lengths
+    if len(lengths) == 1:
+        return [room]
+    first, second = lengths
+    shorter = min(first, second, room // 2)
+    return [room - shorter, shorter] if first > second else [shorter, room - shorter]

@@ -26,7 +26,7 @@ from pathlib import Path
 INTENT_WEIGHTS = {
     "play_music": 13, "get_weather": 11, "make_call": 9, "navigate": 9, "send_message": 9, "set_alarm": 8,
     "smart_home": 8, "buy_goods": 8, "play_movie": 7, "book_restaurant": 6, "book_train": 6, "book_flight": 5,
-    "chitchat": 5, "get_news": 4, "translate": 3,
+    "chitchat": 5, "get_news": 4, "translate": 4,
 }
 
 EN_WORDS = {
@@ -44,10 +44,10 @@ EN_WORDS = {
     "day": "||{date}|{date}|on {date=fixed}", "repeat": "every (day|<weekday>|morning|weekend)|on weekdays",
     # one pool of names for people, towns, titles, topics and a brand; april, stone and brown are words, too
     "both": "jordan|washington|austin|sydney|charlotte|jackson|madison|lincoln|victoria|florence|paris",
-    "first": "<both>|<both>|april|june|may|august|emma|oliver|lucas|maria|kevin|nora|peter|alice|rose",
+    "first": "<both>|<given>", "given": "april|june|may|august|emma|oliver|lucas|maria|kevin|nora|peter|rose",
     "last": "stone|rivers|baker|hill|brooks|west|young|king|carter|wood|parker|bell|gray|brown|london",
     "name": "<first>|<first> <last>", "person": "<name>|<name>|mom|dad|my boss|(doctor|uncle) <last>",
-    "city": "<both>|<both>|london|boston|chicago|berlin|tokyo|beijing|shanghai|new york|hong kong",
+    "city": "<both>|<town>", "town": "london|boston|chicago|berlin|tokyo|beijing|shanghai|new york|hong kong",
     "from_city": "<city>", "to_city": "<city>", "actor": "<name>|<first> <last>", "song": "<title>",
     "trip": "(from {from_city}|) to {to_city}|to {to_city} from {from_city}", "movie": "<title>",
     "adj": "golden|silent|broken|blue|red|lonely|electric|crazy|sweet|hidden|wild|gentle|empty|lost|silver",
@@ -100,7 +100,7 @@ EN_TEMPLATES = {
         ! find directions to {place} in {city} ; is there a {place=spot} (nearby|near here|on the way)""",
     "send_message": """3x <pre> tell {person} (that|) {message=claim} ; <pre> ask {person} {message=ask}
         2x <pre> (send|write) (a message|a text) to {person} saying {message} ; ! send {person} an email
-        2x <pre> (text|message) {person} (and say|that) {message}""",
+        2x <pre> (text|message) {person} (and say {message}|that {message=claim})""",
     "set_alarm": """3x ! (set|add) an alarm (for|at) {time} (<day>|{repeat}) ; ! change my alarm to {time}
         3x ! wake me up <at> (<day>|{repeat}) ; i (need|have) to get up <at> (<day>|{repeat})
         2x ! (cancel|delete|turn off) (my|the) {time} alarm <day> ; ! book a wake up call for {time} <day>""",
@@ -146,15 +146,16 @@ ZH_WORDS = {
     "given": "子涵|雨桐|建国|海燕|晓东|文静|志强|思远|欣怡|俊杰|婷婷|佳琪|磊|丽|芳|伟|静|强|海宁|安康|永康",
     "name": "<surname><given>|<surname><given>|<both>|小明|李宁|乔丹|小米",
     "person": "<name>|<name>|妈妈|爸爸|老板|(老|小)<surname>|<surname>(老师|医生|经理)|<en:first>",
-    "city": "<both>|<both>|北京|上海|长沙|长沙|成都|南京|西安|兰州|大连|丽江|杭州|乌鲁木齐|巴黎|东京"
-            "|(安|清|永|德|平|新)(阳|州|城|山|化|昌|源)(县|市|)", "from_city": "<city>", "to_city": "<city>",
-    "trip": "(从|){from_city}(到|去){to_city}|去{to_city}", "fly": "(从|){from_city}飞{to_city}|飞{to_city}",
-    "adj": "安静|温柔|蓝色|遥远|孤独|金色|快乐|沉默|疯狂|美丽|最后|透明|流浪|勇敢", "song": "<title>",
+    "city": "<both>|<town>|<town>|(安|清|永|德|平|新)(阳|州|城|山|化|昌|源)(县|市|)", "to_city": "<city>",
+    "town": "北京|上海|长沙|长沙|成都|南京|西安|兰州|大连|丽江|杭州|乌鲁木齐|巴黎|东京",
+    "from_city": "<city>", "trip": "(从|){from_city}(到|去){to_city}|去{to_city}",
+    "fly": "(从|){from_city}飞{to_city}|飞{to_city}", "song": "<title>", "movie": "<title>",
+    "adj": "安静|温柔|蓝色|遥远|孤独|金色|快乐|沉默|疯狂|美丽|最后|透明|流浪|勇敢",
     "thing": "月亮|大海|苹果|夏天|城市|火车|车站|少年|河流|雪山|厨房|星星|花园|电话|天空|闹钟|飞鸟|台灯",
     "title": "<adj>的<thing>|<adj>的<thing>|<thing>|<thing>之(歌|城)|<city>|<city>的<thing>|再见<city>"
-             "|我的<thing>|<thing>与<thing>|小明|月亮|明天|<en:title>|<en:title>", "movie": "<title>",
-    "artist": "<name>|<name>|(红|黑|金)(狮子|海豚|骆驼)乐队|<en:artist>", "actor": "<name>",
-    "condition": "下雨|下雪|刮风|降温", "beat": "摇滚|民谣|爵士|古典|流行", "plot": "喜剧|科幻|动作|恐怖|爱情",
+             "|我的<thing>|<thing>与<thing>|小明|月亮|明天|<en:title>|<en:title>", "actor": "<name>",
+    "artist": "<name>|<name>|(红|黑|金)(狮子|海豚|骆驼)乐队|<en:artist>", "condition": "下雨|下雪|刮风|降温",
+    "beat": "摇滚|民谣|爵士|古典|流行", "plot": "喜剧|科幻|恐怖|爱情|悬疑",
     "restaurant": "海底捞|全聚德|老<surname>(家常菜|火锅|烧烤)|<city>(酒楼|菜馆)|<thing>餐厅|<adj>小馆",
     "cuisine": "川菜|湘菜|粤菜|火锅|西餐", "spot": "加油站|火车站|博物馆|医院|电影院|书店|苹果专卖店|机场",
     "place": "<city>(火车站|机场|博物馆)|最近的<spot>|<spot>|(中山|人民|解放)(路<tens>号|广场|公园)|<name>家"
@@ -168,7 +169,7 @@ ZH_WORDS = {
     "airline": "国航|南航|(四川|厦门)航空", "tech": "苹果|苹果|小米|小米|sony", "sport": "李宁|乔丹|耐克",
     "gadget": "手机|笔记本电脑|耳机|台灯|音箱|闹钟|充电器", "wear": "书包|帽子|水壶|篮球",
     "goods": "{brand=tech}{product=gadget}|{brand=sport}{product=wear}", "product": "<gadget>|<wear>|雨伞",
-    "food": "苹果|苹果|小米|小米|大米|牛奶|咖啡|橙子|长沙臭豆腐", "weight": "(<num>|一)(斤|箱|袋|盒)",
+    "food": "苹果|苹果|小米|小米|大米|橙子|长沙臭豆腐", "weight": "(<num>|一)(斤|箱|袋|盒)",
     "ticket": "<num>张", "pieces": "(<num>|<num>|一)个", "color": "(深|浅|)(红|蓝|灰|绿)色|黑色|白色|金色",
     "price": "(1|2|3|5|8)(0|5)0(块|元)|(<num>|一)(百|千)(块|元)|<tens>块", "degrees": "(1|2)<d>度|二十五度",
     "device": "灯|空调|电视|窗帘|风扇|加湿器|音箱|热水器|(吸顶|床头)灯|台灯|闹钟", "cooler": "空调|风扇",
@@ -226,7 +227,7 @@ ZH_TEMPLATES = {
 WORDS = {"en": EN_WORDS, "zh": ZH_WORDS}
 TEMPLATES = {"en": EN_TEMPLATES, "zh": ZH_TEMPLATES}
 FILLERS = {"en": ["um", "uh"], "zh": ["嗯", "呃", "那个"]}
-HOMOPHONES = dict(zip("在的吗做订帮那播查座放", "再得嘛作定邦哪拨察坐方"))
+HOMOPHONES = str.maketrans("在的吗做订帮那播查座放", "再得嘛作定邦哪拨察坐方")
 NOISE_RATE = 0.12
 
 _GROUP = re.compile(r"\(([^()]*)\)")
@@ -273,11 +274,11 @@ def add_noise(tokens: list[str], tags: list[str], lang: str, rng: random.Random)
         tokens[spot:spot], tags[spot:spot] = extra, ["O"] * len(extra)
     elif lang == "zh":
         spot = rng.choice(spots)
-        tokens[spot] = HOMOPHONES.get(tokens[spot], tokens[spot])
+        tokens[spot] = tokens[spot].translate(HOMOPHONES)  # most characters have none here and stay
     elif spots := [i for i in spots if len(tokens[i]) > 4]:  # from, to, by decide the slots: spare them
         spot = rng.choice(spots)
         word, cut = tokens[spot], rng.randrange(1, len(tokens[spot]) - 1)
-        tokens[spot] = word[:cut] + rng.choice(["", word[cut + 1] + word[cut]]) + word[cut + 2:]
+        tokens[spot] = word[:cut] + rng.choice([word[cut + 1], word[cut + 1] + word[cut]]) + word[cut + 2:]
 
 
 def parse_templates(text: str) -> tuple[list[str], list[int]]:

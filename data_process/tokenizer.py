@@ -42,7 +42,6 @@ def load_tokenizer(
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
         raise refusal(f"the tokenizer in {path} has no padding token; name a pad_token in its tokenizer_config.json")
-    tokenizer.truncation_side = "right"  # some cut the beginning, and with it the words that come first
     if extra_tokens:
         tokenizer.add_tokens(list(extra_tokens))
     if in_words:

@@ -107,7 +107,8 @@ class MultiTaskModel(nn.Module):
             {"name": task, "kind": head.spec["kind"], "loss_weight": self.loss_weights[task], **head.spec["options"]}
             for task, head in self.heads.items()
         ]
-        config = {"model_type": "multitask", "tasks": tasks, "shared_layers": len(self.shared_layers), **extra}
+        # no "model_type": AutoTokenizer reads this file too, and warns of one that transformers does not know
+        config = {"tasks": tasks, "shared_layers": len(self.shared_layers), **extra}
         write_json(folder / "config.json", config)
         write_json(folder / "labels.json", {task: head.spec["labels"] for task, head in self.heads.items()})
 
@@ -118,10 +119,10 @@ class MultiTaskModel(nn.Module):
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+            tasks = [task | {"labels": labels[task["name"]]} for task in config["tasks"]]
             state = load_file(folder / "model.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise ModelError(f"{folder} holds no whole model: {error}") from error
-        tasks = [task | {"labels": labels[task["name"]]} for task in config["tasks"]]
         encoder = load_encoder(str(folder / "encoder"), vocab_size=0, max_length=0, trust_remote_code=trust_remote_code)
         model = build_model(encoder, tasks, config["shared_layers"])
         own = {name: value for name, value in model.state_dict().items() if not name.startswith("encoder.")}

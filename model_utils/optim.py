@@ -109,8 +109,6 @@ def build_scheduler(
         raise ModelError(f"lr_scheduler: {name}: {error}; see lr_scheduler_options") from error
     if follows_metric:
         return EvalSchedule(theirs)
-    for group in optimizer.param_groups:  # theirs has already set the first learning rate
-        group["lr"] = group["initial_lr"]
     return LambdaLR(optimizer, [partial(one_later, multiplier) for multiplier in theirs.lr_lambdas])
 
 

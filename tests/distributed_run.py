@@ -18,7 +18,7 @@ if __name__ == "__main__":
     rank, _, world_size = distributed.start("cpu")
     model = tiny_model(dropout=0.0, seed=0)
     trainer = tiny_trainer(model, out, rank=rank, world_size=world_size, **options)
-    losses = []
+    losses: list[float] = []
     trainer.callbacks = [lambda event, step, values: losses.append(values["loss"]) if event == "log" else None]
     trainer.train()
     result = trainer.predict(trainer.eval_loader, with_confidences=True)

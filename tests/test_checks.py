@@ -129,7 +129,7 @@ def test_counts_and_strata_against_counting_again() -> None:
     rng = random.Random(5)
     topic = LabelColumn("topic", "topic", "sequence")
     schema = Schema("text", None, (SLOTS, INTENT, topic))
-    records = []
+    records: list[dict[str, Any]] = []
     for number in range(300):
         size = rng.randint(1, 6)
         records.append(

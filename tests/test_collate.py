@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_loader.collate import Collator, blank, pad
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 LEVELS = {"intent": "sequence", "topic": "sequence", "slots": "word"}
 
 
@@ -95,6 +96,7 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
             assert torch.equal(found[name], value), name
 
 
+@UNHURRIED
 @given(features=features(), pad_token_id=st.integers(0, 9), multiple=st.sampled_from([1, 2, 8, 64]))
 def test_against_the_reference(features, pad_token_id, multiple):
     before = copy.deepcopy(features)
@@ -136,6 +138,7 @@ def test_a_task_without_labels_is_absent_and_a_stand_in_keeps_it():
     assert Collator(0, LEVELS)([blank(feature)])["labels"]["intent"].tolist() == [-100]
 
 
+@UNHURRIED
 @given(features=features())
 def test_blank(features):
     """The same inputs; no identity, no gold label, but the same tasks."""
@@ -150,6 +153,7 @@ def test_blank(features):
         assert torch.equal(gold, torch.full_like(batch["labels"][task], -100))
 
 
+@UNHURRIED
 @given(features=features(words=True))
 def test_numpy_rows(features):
     """`datasets` with numpy format gives arrays instead of lists."""

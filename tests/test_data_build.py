@@ -41,8 +41,8 @@ def joint_tasks(**options: Any) -> list[dict[str, Any]]:
 
 
 def build(files: dict[str, str], tmp_path: Path, tasks: Any = None, **options: Any) -> Data:
-    options = {"text_column": "tokens", "cache_dir": tmp_path / "cache", "vocab_size": 300} | options
-    return build_data(files, joint_tasks() if tasks is None else tasks, LEVELS, **options)
+    defaults: dict[str, Any] = {"text_column": "tokens", "cache_dir": tmp_path / "cache", "vocab_size": 300}
+    return build_data(files, joint_tasks() if tasks is None else tasks, LEVELS, **defaults | options)
 
 
 def write(path: Path, records: list[dict[str, Any]]) -> str:
@@ -199,19 +199,20 @@ def test_another_process_builds_the_same(
 import json, sys
 from data_process.build import build_data
 tasks = [{"name": "intent", "label_column": "intent"}, {"name": "slots", "label_column": "tags"}]
-data = build_data({"train": "sample:joint"}, tasks, {"intent": "sequence", "slots": "word"}, text_column="tokens",
-                  shares={"eval": 0.1}, vocab_size=2000, cache_dir="cache")
+data = build_data({"train": "train.jsonl"}, tasks, {"intent": "sequence", "slots": "word"}, text_column="tokens",
+                  shares={"eval": 0.1}, vocab_size=1000, cache_dir="cache")
 data.rows("train")
 state = json.loads(data.tokenizer.backend_tokenizer.to_str())
 print(json.dumps([state["model"]["vocab"], data.indices, tasks]))
 """
     environment = os.environ | {"PYTHONPATH": str(ROOM.parent), "PYTHONHASHSEED": "7", "TQDM_DISABLE": "1"}
+    sample(tmp_path / "train.jsonl", 1000)
     monkeypatch.chdir(tmp_path)
     command = [sys.executable, "-c", code]
     other = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     exec(code, {})
     assert capsys.readouterr().out == other
-    assert len(json.loads(other)[0]) > 1500
+    assert len(json.loads(other)[0]) == 1000
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
@@ -219,12 +220,13 @@ print(json.dumps([state["model"]["vocab"], data.indices, tasks]))
 
 
 def test_a_trained_tokenizer(tmp_path: Path) -> None:
-    tokenizer = train_tokenizer([*TEXTS, "Café, PLAY: 长沙 [UNK] ##x"] * 2, vocab_size=90)
-    assert tokenizer.convert_ids_to_tokens(range(5)) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = train_tokenizer([*TEXTS, *["Café PLAY 长沙 [UNK] ##x"] * 9], vocab_size=200)
+    assert tokenizer.convert_ids_to_tokens([0, 1, 2, 3, 4]) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     special = [tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id]
     assert [*special, tokenizer.mask_token_id] == [0, 1, 2, 3, 4]
-    assert (len(tokenizer), tokenizer.model_max_length) == (90, 512)
-    assert sorted(tokenizer.get_vocab().values()) == list(range(90))
+    assert len(tokenizer) == 95  # nothing else occurs twice
+    assert sorted(tokenizer.get_vocab().values()) == list(range(95))
+    assert (len(train_tokenizer(TEXTS, vocab_size=70)), tokenizer.model_max_length) == (70, 512)
     assert tokenizer.tokenize("播放café") == ["播", "放", "cafe"]
     assert tokenizer.tokenize("PLAY yesterday") == tokenizer.tokenize("play yesterday") == ["play", "yesterday"]
     assert tokenizer.tokenize("plays §") == ["play", "##s", "[UNK]"]
@@ -286,7 +288,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "bert": (lambda folder: config(folder, "bert"), EMPTY),
     "t5": (lambda folder: config(folder, "t5"), EMPTY),
     "deberta": (lambda folder: config(folder, "deberta-v2"), EMPTY),
-    "damaged": (lambda folder: damage(folder, "tokenizer.json", "{"), NONE + "JSONDecodeError: Expecting property name"),
+    "damaged": (lambda folder: damage(folder, "tokenizer.json", "{"), NONE + "JSONDecodeError: Expecting property"),
     "cut off": (lambda folder: damage(folder, "tokenizer_config.json", ""), NONE + "JSONDecodeError: Expecting value"),
     "no padding": (
         without_names,
@@ -348,15 +350,19 @@ def test_bert_and_its_like_are_left_alone(tmp_path: Path) -> None:
     assert isinstance(backend.normalizer, normalizers.BertNormalizer)
 
 
-def test_extra_tokens_and_side(tmp_path: Path) -> None:
+def test_extra_tokens(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(TEXTS, vocab_size=150)
-    tokenizer.truncation_side = "left"
     save(tmp_path, tokenizer)
     loaded = load_tokenizer(str(tmp_path), extra_tokens=["<city>", "play"])
     assert len(loaded) == len(tokenizer) + 1
     assert loaded.tokenize("<city> play") == ["<city>", "play"]
-    ids = loaded("play yesterday", truncation=True, max_length=3)["input_ids"]
-    assert loaded.convert_ids_to_tokens(ids) == ["[CLS]", "play", "[SEP]"]
+
+
+def test_extra_tokens_of_a_trained_tokenizer(tmp_path: Path) -> None:
+    file = sample(tmp_path / "t.jsonl", 20)
+    plain, more = (build({"train": file}, tmp_path, extra_tokens=extra).tokenizer for extra in ((), ["<city>"]))
+    assert more.tokenize("<city>") == ["<city>"]
+    assert len(more) == len(plain) + 1
 
 
 # predictions
@@ -368,11 +374,11 @@ def test_predictions(tmp_path: Path) -> None:
         {"tokens": "wake me", "tags": "B-x O", "intent": "b"},
         {"tokens": ["it"], "tags": ["O"], "intent": "a"},
     ])  # fmt: skip
-    some = [{"tokens": ["it"]}, {"tokens": "it", "intent": "a"}, {"tokens": "it", "intent": "b"}]
+    some: list[dict[str, Any]] = [{"tokens": ["it"]}, {"tokens": "it", "intent": "a"}, {"tokens": "it", "intent": "b"}]
     bare = write(tmp_path / "bare.jsonl", some)
     data = build({"train": file, "predict": bare}, tmp_path)
-    labels = {"intent": ["a", "b", "a"], "slots": [["O"], ["O", "B-x"], ["B-x", "O"]]}
-    confidences = {"intent": [0.123456, 1.0, 0.5], "slots": [[0.99999], [0.5, 0.25], [0.1, 0.0]]}
+    labels: dict[str, Any] = {"intent": ["a", "b", "a"], "slots": [["O"], ["O", "B-x"], ["B-x", "O"]]}
+    confidences: dict[str, Any] = {"intent": [0.123456, 1.0, 0.5], "slots": [[0.99999], [0.5, 0.25], [0.1, 0.0]]}
     arguments = (data.rows("train"), data.schema, [2, 0, 1], labels, confidences)
 
     def lines(path: Path) -> list[Any]:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import time
 from collections.abc import Iterator
 from functools import cache
 from itertools import accumulate, islice
@@ -57,8 +58,8 @@ def tokenizer_of(kind: str) -> Any:
             vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False
         )
     tokenizer.train_from_iterator(TEXTS, trainer)
-    bos, eos = ((token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>"))
-    tokenizer.post_processor = processors.RobertaProcessing(eos, bos)
+    numbers: dict[str, int] = tokenizer.get_vocab()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", numbers["</s>"]), ("<s>", numbers["<s>"]))
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_input_names=["input_ids", "attention_mask"], **TOKENS
     )
@@ -163,6 +164,20 @@ def test_a_swallowed_word_without_unknown_token() -> None:
     assert len(feature["word_starts"]) == 3
 
 
+# plain texts
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@PROPERTY
+@given(text=WORDS.map(" ".join), other=st.none() | WORDS.map(" ".join), max_length=st.integers(6, 40))
+def test_plain_texts_are_what_the_tokenizer_makes(kind: str, text: str, other: str | None, max_length: int) -> None:
+    feature = encoder_of(kind, max_length, other and "other", [INTENT])([(0, {"text": text, "other": other})])[0]
+    pair = other or None  # an empty text is none
+    expected = dict(tokenizer_of(kind)(text, pair, truncation=True, max_length=max_length, return_attention_mask=False))
+    whole = tokenizer_of(kind)(text, pair)["input_ids"]
+    assert feature == {"sample_id": 0, **expected, "labels": {}, "truncated": len(whole) > max_length}
+
+
 # pairs of texts
 
 
@@ -218,6 +233,14 @@ def test_pairs_without_words(text: Any, other: Any) -> None:
     assert expected["token_type_ids"] == [0, 0, 0, 0, 1, 1, 1]
 
 
+def test_the_time_for_long_pairs_grows_with_their_length() -> None:
+    """The tokenizer's own truncation would take minutes: it makes windows of the first text times those of the second."""
+    begin = time.process_time()
+    records = [(i, {"text": "play " * 3000, "other": "yesterday " * 3000}) for i in range(20)]
+    assert {len(f["input_ids"]) for f in encoder_of("wordpiece", 32, "other", [INTENT])(records)} == {32}
+    assert time.process_time() - begin < 10
+
+
 # labels
 
 
@@ -253,6 +276,7 @@ def test_earlier_calls_of_the_tokenizer_change_nothing() -> None:
     tokenizer(TEXTS, padding="max_length", truncation=True, max_length=30, return_tensors="np")
     assert encoder(records) == before
     tokenizer(TEXTS)
+    tokenizer.truncation_side = "left"
     assert encoder(records) == before
     assert [len(feature["input_ids"]) for feature in before] == [6, 3]
 

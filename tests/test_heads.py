@@ -5,8 +5,8 @@ Letters: B texts, T sub-words, W words, H hidden size, C classes or tags.
 
 import importlib
 import itertools
+import re
 import shutil
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from seqeval.scheme import IOB2
 from torch import Tensor
 from torch.nn import functional as F
 
+from data_loader.collate import Collator
 from model_utils.crf import FORBIDDEN, allowed_transitions
 from model_utils.encoder import ModelError
 from model_utils.heads import build_head, head_class, head_kinds
@@ -30,6 +31,7 @@ from model_utils.pooling import POOLING, pool
 TAGS = ["O", "B-x", "I-x", "B-y", "I-y"]
 PARTS_OF_SPEECH = ["ADJ", "NOUN", "VERB"]
 HIDDEN = 6
+ROOM = Path(__file__).resolve().parents[1] / "model_utils"
 
 
 @pytest.fixture(autouse=True)
@@ -331,18 +333,64 @@ def test_every_head_has_every_member(kind: str) -> None:
     assert {cls.MONITOR, *cls.LOWER_IS_BETTER} <= set(head.score(prediction, prediction))
 
 
-def test_a_new_file_in_the_folder_is_a_new_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a copy under another package name: nothing is registered, and the rooms' imports are relative."""
-    shutil.copytree(Path(sys.modules["model_utils"].__path__[0]), tmp_path / "copied")
-    (tmp_path / "copied/heads/length.py").write_text(
-        "from torch import nn\n\n\nclass Head(nn.Module):\n    LABEL_LEVEL = 'sequence'\n\n"
-        "    def __init__(self, hidden_size, labels, scale=1.0):\n"
-        "        super().__init__()\n        self.scale = scale\n"
-    )
+def code_blocks(readme: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", readme.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def test_the_new_head_of_the_readme_trains_in_a_copied_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under another package name: nothing is registered, and the imports inside the room are relative."""
+    shutil.copytree(ROOM, tmp_path / "copied")
+    (tmp_path / "copied/heads/ordinal.py").write_text(code_blocks(ROOM / "README.md")[1])
     monkeypatch.syspath_prepend(tmp_path)
     heads = importlib.import_module("copied.heads")
-    assert heads.head_kinds() == ["length", "sequence_classification", "word_tagging"]
-    assert heads.build_head("length", HIDDEN, [], {"scale": 2.0}).scale == 2.0
-    with pytest.raises(ValueError, match="length has no option 'size'; it takes scale"):
-        heads.build_head("length", HIDDEN, [], {"size": 2.0})
-    assert heads.head_class("length").LABEL_LEVEL == "sequence"
+    assert heads.head_kinds() == ["ordinal", "sequence_classification", "word_tagging"]
+    with pytest.raises(ValueError, match="ordinal has no option 'pooling'; it takes dropout"):
+        heads.build_head("ordinal", HIDDEN, [], {"pooling": "mean"})
+
+    copied = importlib.import_module("copied.multitask_model")
+    encoder = importlib.import_module("copied.encoder").load_encoder("scratch:tiny", vocab_size=30)
+    stars = ["1", "2", "3", "4"]
+    model = copied.build_model(encoder, [{"name": "stars", "kind": "ordinal", "labels": stars, "dropout": 0.0}])
+    assert type(model.heads["stars"]).__module__ == "copied.heads.ordinal"
+    gold = torch.arange(12) % 4
+    input_ids = torch.stack([torch.full((12,), 2), 5 + gold, torch.randint(10, 30, (12,))], dim=1)
+    batch = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "labels": {"stars": gold}}
+    optimizer = importlib.import_module("copied.optim").build_optimizer(model, 3e-3)
+    losses = []
+    for _ in range(40):
+        optimizer.zero_grad()
+        output = model.train()(batch)
+        output.loss.backward()
+        optimizer.step()
+        losses.append(output.loss.item())
+    assert losses[-1] < 0.2 * losses[0]
+    model.save_pretrained(tmp_path / "saved")
+    again = copied.MultiTaskModel.from_pretrained(tmp_path / "saved")
+    head, logits = again.heads["stars"], again(batch).logits["stars"]
+    assert torch.equal(logits, model.eval()(batch).logits["stars"])
+    decoded = head.decode(logits, batch)
+    assert decoded == [stars[i] for i in gold.tolist()]
+    assert head.score(decoded, decoded) == {"distance": 0.0} and head.score(["1", "4"], ["2", "2"]) == {"distance": 1.5}
+    assert min(head.confidences(logits, batch)) > 0.5
+
+
+def test_the_use_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    features = [
+        {"sample_id": i, "input_ids": [2, 5 + i, 6, 3], "word_starts": [1, 2], "num_words": 2,
+         "labels": {"intent": i % 2, "slots": [1, 2]}}
+        for i in range(4)
+    ]  # fmt: skip
+    names: dict[str, Any] = {"batch": Collator(0, {"intent": "sequence", "slots": "word"})(features)}
+    exec(code_blocks(ROOM / "README.md")[0], names)
+    assert len(names["labels"]) == 4 and set(names["labels"]) <= {"play", "stop"}
+    assert names["optimizer"].param_groups[0]["lr"] == pytest.approx(5e-5 * 2 / 10)  # the second update's
+    assert sorted(path.name for path in tmp_path.glob("folder/*")) == [
+        "config.json", "encoder", "labels.json", "model.safetensors",
+    ]  # fmt: skip
+
+
+def test_every_file_is_in_the_readme() -> None:
+    readme = (ROOM / "README.md").read_text(encoding="utf-8")
+    files = [str(path.relative_to(ROOM)) for path in ROOM.rglob("*.py") if path != ROOM / "__init__.py"]
+    assert [name for name in files if f"`{name}`" not in readme] == []

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_loader import samplers, stream_dataset
 from data_loader.build import MapDataset, build_line_index, eval_loader, map_loader, stream_loader
 from data_loader.collate import Collator
-from data_loader.samplers import BatchSampler
+from data_loader.samplers import BatchSampler, DataChanged
 from data_loader.stream_dataset import StreamDataset, count_lines, read_line
 from data_process.errors import DataError
 from data_process.readers import parse_jsonl_line, parse_text_line, read_records
@@ -124,14 +124,11 @@ def sample_ids(batches: Iterable[dict[str, Any]]) -> list[list[int]]:
 
 @pytest.mark.parametrize("name", FILES)
 def test_streamed_equals_mapped(files, name):
-    for epoch, samples_seen in ((0, 0), (3, 8)):
-        expected = list(mapped(files / name)(epoch, samples_seen))
-        assert_same(streamed(files / name)(epoch, samples_seen), expected)
-    records = records_of(files / name)
-    whole = [n for ids in sample_ids(streamed(files / name)(1, 0)) for n in ids]
-    assert sorted(whole) == list(range(len(records)))
-    assert whole != sorted(whole)
-    assert len(records) == {"long.jsonl": 44}.get(name, 43)
+    stream, num_records = streamed(files / name), 44 if name == "long.jsonl" else 43
+    for start in ((0, 0), (3, 8)):
+        assert_same(stream(*start), mapped(files / name)(*start))
+    whole = [n for ids in sample_ids(stream(1, 0)) for n in ids]
+    assert sorted(whole) == list(range(num_records)) != whole
 
 
 @pytest.mark.parametrize("indices", [None, [40, 3, 3, 17, 5, 29, 8, 1, 0, 42, 31], range(10, 35)])
@@ -245,6 +242,7 @@ def test_the_index_finds_the_records_of_the_reader(files, name):
 PIECES = ["\n", "\r\n", "\r", "\ufeff", "\u3000", " ", "\t", "\x0b", "\x1c", "\x85", "\u2028", "a", "中"]
 
 
+@settings(deadline=None)
 @given(text=st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 def test_the_index_finds_the_lines_of_any_text(tmp_path_factory, text):
     path = tmp_path_factory.mktemp("text") / "any.txt"
@@ -257,6 +255,7 @@ def test_the_index_finds_the_lines_of_any_text(tmp_path_factory, text):
     assert indexed_records(path) == expected
 
 
+@settings(deadline=None)
 @given(
     lines=st.lists(st.sampled_from([b"", b" \t", BOM, b'{"a": 1}', BOM + b'{"b": 2}', b' {"c":\t[2]} ']), max_size=9),
     end=st.sampled_from([b"\n", b"\r\n"]),
@@ -268,6 +267,7 @@ def test_the_index_finds_the_lines_of_any_json(tmp_path_factory, lines, end, las
     assert indexed_records(path) == records_of(path)
 
 
+@settings(deadline=None)
 @given(
     content=st.lists(st.sampled_from([b"a", b"bc", b"\n", b"\n", b" ", b"\xff"]), max_size=30).map(b"".join),
     buffered=st.sampled_from([1, 2, 3, 1 << 16]),
@@ -309,12 +309,33 @@ def test_several_processes_may_build_it_at_once(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.lines", "a.txt"]
 
 
-def test_a_failure_leaves_no_index(tmp_path):
-    (tmp_path / "folder").mkdir()
-    for name in ("missing", "folder"):
+def test_two_processes_do_not_write_into_the_same_file(tmp_path, monkeypatch):
+    """Also with the same process number, as in containers: another one finishes while we are about to."""
+    path, index, replace = tmp_path / "a.txt", tmp_path / "a.lines", Path.replace
+    path.write_bytes(b"one\ntwo\n")
+
+    def late(unfinished: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replace)
+        build_line_index(path, index)
+        return replace(unfinished, target)
+
+    monkeypatch.setattr(Path, "replace", late)
+    assert count_lines(build_line_index(path, index)) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.lines", "a.txt"]
+
+
+def test_a_failure_leaves_no_index(tmp_path, monkeypatch):
+    def full(*_: Any) -> None:
+        raise OSError("disk full")
+
+    path = tmp_path / "a.txt"
+    for content in (None, b"one\n"):
+        if content:
+            path.write_bytes(content)
+            monkeypatch.setattr(Path, "replace", full)
         with pytest.raises(OSError):
-            build_line_index(tmp_path / name, tmp_path / "cache" / "index")
-    assert list((tmp_path / "cache").iterdir()) == []
+            build_line_index(path, tmp_path / "cache" / "index")
+        assert list((tmp_path / "cache").iterdir()) == []
 
 
 # -------------------------------------------------------------------- errors
@@ -327,7 +348,7 @@ def test_a_changed_file_is_noticed_before_its_first_batch(tmp_path, content):
     loader = streamed(path, num_workers=2)
     loader(0, 0)
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.jsonl has changed since its line index .*a\.jsonl\.lines was made"):
+    with pytest.raises(DataChanged, match=r"a\.jsonl has changed since its line index .*a\.jsonl\.lines was made"):
         loader(1, 0)
 
 
@@ -342,8 +363,15 @@ def test_what_a_worker_raises_keeps_its_text(tmp_path, num_workers):
 
 def test_start_behind_the_end(files):
     for loader in (mapped, streamed):
-        with pytest.raises(ValueError, match="start must be in 0 … 43"):
-            loader(files / "plain.jsonl")(0, 44)
+        with pytest.raises(DataChanged, match="44 samples of epoch 1 are done, but the data set has 43") as caught:
+            loader(files / "plain.jsonl")(1, 44)
+        assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("number", [43, 44, 10**6])
+def test_a_record_that_is_not_there(files, number):
+    with pytest.raises(IndexError, match=f"record {number} is not in the file"):
+        list(streamed(files / "plain.jsonl", indices=[0, number])(0, 0))
 
 
 def test_the_data_sets_go_to_a_worker(files):

@@ -185,6 +185,14 @@ def test_an_interrupted_run_goes_on_to_the_same_end(run, data, tmp_path, monkeyp
     assert "holds a run" in capsys.readouterr().err
 
 
+def test_debug_streams_a_file_of_fewer_records(data, tmp_path):
+    lines = (data / "train.jsonl").read_text(encoding="utf-8").splitlines()[:20]
+    (tmp_path / "few.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    options = {"train_file": tmp_path / "few.jsonl", "streaming": True, "debug": True, "epochs": 1}
+    assert main.run(arguments(data, tmp_path / "out", **options)) == 0
+    assert read(tmp_path / "out" / "last" / "trainer_state.json")["step"] == 2
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streaming_trains_the_same_model(run, data, tmp_path, workers):
     assert main.run(arguments(data, tmp_path / "out", streaming=True, num_workers=workers)) == 0
@@ -204,8 +212,8 @@ def test_a_split_of_one_file_is_stratified_and_saved(data, tmp_path):
 
 
 def test_options_of_the_model(data, tmp_path):
-    options = {"extra_tokens": '["[A]", "[B]"]', "shared_layers": 1, "freeze_layers": 1, "accumulate": 2,
-               "lr_scheduler": "reduce_lr_on_plateau", "monitor": "slots/f1", "use_fgm": False, "max_steps": 2}  # fmt: skip
+    options = {"extra_tokens": '["[A]", "[B]"]', "shared_layers": 1, "freeze_layers": 1, "max_steps": 2}
+    options |= {"lr_scheduler": "reduce_lr_on_plateau", "monitor": "slots/f1", "accumulate": 2}
     base = tmp_path / "base"
     assert main.run(arguments(data, base, max_steps=1)) == 0
     assert main.run(arguments(data, tmp_path / "out", **options, model_name_or_path=base / "best" / "encoder")) == 0

@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import AutoModel, BertConfig, DistilBertConfig, ModernBertConfig, RobertaConfig
 
-import main
 from data_loader.collate import Collator
 from data_process.tokenizer import train_tokenizer
 from model_utils.encoder import ModelError
@@ -264,22 +263,20 @@ save_file({name: value.contiguous() for name, value in found.items()}, results)
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A model saved as main.py saves it, and what a new process found in its folder."""
+    """A model saved as main.save_pretrained saves it, and what a new process found in its folder."""
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("saved")
     model = tiny("bert", [TASKS[0] | {"pooling": "mean"}, TASKS[1]], shared_layers=1)
     tokenizer = train_tokenizer(["one two three four"] * 3, vocab_size=40)
-    column = SimpleNamespace(task="intent", column="label")
-    schema = SimpleNamespace(text_column="text", text_pair_column=None, labels=[column])
-    job: Any = SimpleNamespace(
-        data=SimpleNamespace(schema=schema, tokenizer=tokenizer), args=SimpleNamespace(max_length=40)
-    )
-    main.save_pretrained(job, model, root / "best")
+    model.save_pretrained(root / "best", text_column="text", max_length=40)
+    for place in (root / "best", root / "best/encoder"):
+        tokenizer.save_pretrained(place)
     batch = collate(records(5))
     save_file({name: value for name, value in batch.items() if name != "labels"}, root / "batch.safetensors")
     arguments = [sys.executable, "-c", LOAD_IN_A_NEW_PROCESS, "best", "batch.safetensors", "found.safetensors"]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "", "HF_HUB_OFFLINE": "1", "HOME": str(root)}
-    subprocess.run(arguments, cwd=root, check=True, env=environment, timeout=120)
+    process = subprocess.run(arguments, cwd=root, env=environment, timeout=120, capture_output=True, text=True)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
     found = load_file(root / "found.safetensors")
     return SimpleNamespace(folder=root / "best", model=model.eval(), batch=batch, tokenizer=tokenizer, found=found)
 
@@ -319,16 +316,13 @@ def test_the_folder_holds_exactly_these_files(saved: Any) -> None:
     assert files == own | {f"encoder/{name}" for name in {"config.json", "model.safetensors"} | tokenizer}
     assert json.loads((saved.folder / "labels.json").read_text()) == {"intent": INTENTS, "slots": TAGS}
     assert json.loads((saved.folder / "config.json").read_text()) == {
-        "model_type": "multitask",
         "tasks": [
             {k: v for k, v in task.items() if k != "labels"} | ({"pooling": "mean"} if task["name"] == "intent" else {})
             for task in TASKS
         ],
         "shared_layers": 1,
         "text_column": "text",
-        "text_pair_column": None,
         "max_length": 40,
-        "label_columns": {"intent": "label"},
     }
     stored = load_file(saved.folder / "model.safetensors")
     assert {name for name in saved.model.state_dict() if not name.startswith("encoder.")} == set(stored)
@@ -366,6 +360,8 @@ def damage(folder: Path, change: str) -> None:
     elif change == "another label":
         labels = {"intent": INTENTS, "slots": [*TAGS, "B-y"]}
         (folder / "labels.json").write_text(json.dumps(labels))
+    elif change == "labels of other tasks":
+        (folder / "labels.json").write_text(json.dumps({"intent": INTENTS, "topic": TAGS}))
     elif change == "broken json":
         (folder / "labels.json").write_text("{")
     else:
@@ -381,6 +377,7 @@ def damage(folder: Path, change: str) -> None:
         ("another label", "does not fit config.json and labels.json: heads.slots.classifier.weight"),
         ("cut off", "holds no whole model: "),
         ("broken json", "holds no whole model: "),
+        ("labels of other tasks", "holds no whole model: 'slots'"),
         ("config.json gone", "holds no whole model: "),
         ("labels.json gone", "holds no whole model: "),
         ("model.safetensors gone", "holds no whole model: "),

@@ -37,6 +37,7 @@ def surprise(chi_square: float, freedom: int) -> float:
 # ------------------------------------------------------------------ a bijection
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 3000), seed=seeds, epoch=epochs)
 def test_every_sample_once(n, seed, epoch):
     assert np.array_equal(np.sort(order(n, seed, epoch)), np.arange(n))
@@ -47,6 +48,7 @@ def test_every_sample_once_in_large_sets(n):
     assert np.array_equal(np.bincount(order(n, seed=n), minlength=n), np.ones(n))
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 2000), seed=seeds, epoch=epochs, data=st.data())
 def test_positions_by_themselves(n, seed, epoch, data):
     positions = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=20)), dtype=np.int64)
@@ -116,7 +118,7 @@ def test_pinned(positions, n, seed, epoch, expected):
 # ---------------------------------------------------------------------- uniform
 
 
-@pytest.mark.parametrize(("n", "draws"), [(3, 1200), (4, 4800), (5, 3600)])
+@pytest.mark.parametrize(("n", "draws"), [(3, 1200), (4, 4800), (5, 2400)])
 def test_all_orders_are_equally_likely(n, draws):
     counts = Counter(tuple(order(n, seed, epoch).tolist()) for seed in range(draws // 40) for epoch in range(40))
     observed = np.array([counts[each] for each in permutations(range(n))])
@@ -142,7 +144,7 @@ def num_cycles(found: np.ndarray) -> int:
 
 @pytest.mark.parametrize("n", [10, 16, 50])
 def test_every_sample_comes_equally_often_at_every_position(n):
-    draws = 2000
+    draws = 1000
     table = np.zeros((n, n))
     for seed in range(draws):
         table[np.arange(n), order(n, seed // 50, seed % 50)] += 1
@@ -193,7 +195,7 @@ def test_time_and_memory_do_not_grow_with_n():
     assert large[1] < 1.1 * small[1]
 
 
-@settings(max_examples=20)
+@settings(deadline=None, max_examples=20)
 @given(n=st.integers(10**12, 2**63 - 1), seed=seeds)
 def test_huge_sets(n, seed):
     positions = np.append(np.arange(500), np.arange(n - 500, n))

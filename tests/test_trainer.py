@@ -290,3 +290,15 @@ def test_trees_survive_without_pickle(tmp_path):
     assert found["state"][1]["step"] == 3.0 and found["half"].dtype is torch.bfloat16
     assert found["groups"] == [{"lr": 0.1, "betas": [0.9, 0.999], "params": [0, 1], "name": "é"}]
     assert found["none"] is None and found["empty"] == {} and found["infinite"] == float("inf")
+
+
+def test_the_example_of_the_readme():
+    from pathlib import Path
+
+    text = (Path(__file__).parents[1] / "trainer" / "README.md").read_text(encoding="utf-8")
+    built = tiny_trainer(tiny_model())
+    step = built.train_step
+    names = {"model": built.model, "optimizer": step.optimizer, "scheduler": step.scheduler}
+    names |= {"train_loader": built.train_loader, "eval_batches": built.eval_loader, "references": built.references}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    assert names["trainer"].step == 14 and names["metrics"]["slots/f1"] >= 0
