@@ -112,7 +112,7 @@ def build_model(job: Job) -> Any:
 
     args = job.args
     if job.folder is not None:
-        model = MultiTaskModel.from_pretrained(job.folder)
+        model = MultiTaskModel.from_pretrained(job.folder, args.trust_remote_code)
     else:
         encoder = load_encoder(
             args.model_name_or_path, len(job.data.tokenizer), args.max_length, args.trust_remote_code
