@@ -234,7 +234,7 @@ def test_pairs_without_words(text: Any, other: Any) -> None:
 
 
 def test_the_time_for_long_pairs_grows_with_their_length() -> None:
-    """The tokenizer's own truncation would take minutes: it makes windows of the first text times those of the second."""
+    """The tokenizer's own truncation would take minutes: it pairs all windows of one text with all of the other."""
     begin = time.process_time()
     records = [(i, {"text": "play " * 3000, "other": "yesterday " * 3000}) for i in range(20)]
     assert {len(f["input_ids"]) for f in encoder_of("wordpiece", 32, "other", [INTENT])(records)} == {32}
