@@ -246,7 +246,9 @@ def open_output(job: Job) -> None:
     output.mkdir(parents=True, exist_ok=True)
     setup_logging(output / "train.log")
     (output / "config.yaml").write_text(to_yaml(job.args), encoding="utf-8")
-    write_json(output / "dataset_info.json", {part: job.data.figures(part) for part in job.data.sources})
+    streamed = "train" if job.args.streaming else None
+    figures = {part: job.data.figures(part, part == streamed) for part in job.data.sources}
+    write_json(output / "dataset_info.json", figures)
     write_json(output / "splits.json", job.data.indices)
 
 

@@ -56,8 +56,12 @@ class Data:
         """The function sample ids -> task -> gold labels."""
         return partial(gold_labels, rows, self.schema)
 
-    def figures(self, part: str) -> dict[str, Any]:
-        """For dataset_info.json: records, lengths and label counts of a part."""
+    def figures(self, part: str, streamed: bool = False) -> dict[str, Any]:
+        """For dataset_info.json: records, lengths and label counts of a part; of a streamed one without encoding it."""
+        if streamed:
+            counts = {task: dict(found.most_common()) for task, found in self.scans[part].label_counts.items()}
+            records = len(self.indices.get(part, range(self.scans[part].num_records)))
+            return {"source": self.sources[part], "records": records, "labels of the source": counts}
         rows = self.rows(part)
         rows = rows.select(self.indices[part]) if part in self.indices else rows
         labels = {task: dict(found.most_common()) for task, found in self.label_counts(part).items()}

@@ -195,8 +195,12 @@ def test_debug_streams_a_file_of_fewer_records(data, tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streaming_trains_the_same_model(run, data, tmp_path, workers):
-    assert main.run(arguments(data, tmp_path / "out", streaming=True, num_workers=workers)) == 0
+    options = {"streaming": True, "num_workers": workers, "cache_dir": tmp_path / "cache"}
+    assert main.run(arguments(data, tmp_path / "out", **options)) == 0
     assert read(tmp_path / "out" / "log.json") == read(run / "log.json")
+    assert not list((tmp_path / "cache").glob("train-*.arrow")), "a streamed file is not encoded as a whole"
+    info = read(tmp_path / "out" / "dataset_info.json")["train"]
+    assert info["records"] == 400 and sum(info["labels of the source"]["intent"].values()) == 400
     ours, theirs = (load_file(folder / "last/encoder/model.safetensors") for folder in (tmp_path / "out", run))
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
