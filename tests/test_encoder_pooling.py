@@ -40,15 +40,6 @@ CONFIGS: dict[str, Any] = {
 QUERY = "encoder.layer.1.attention.self.query.weight"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """kind -> folder with a tiny random model."""

@@ -35,15 +35,6 @@ TEXTS = torch.tensor([[3, 5, 5, 9], [5, 2, 0, 0]])
 OTHER_TEXTS = torch.tensor([[3, 11, 12, 13]])
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Toy(nn.Module):
     """ids (B, T) -> a loss that is not quadratic, so that the adversarial gradient differs from the clean one."""
 

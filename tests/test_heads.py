@@ -34,15 +34,6 @@ HIDDEN = 6
 ROOM = Path(__file__).resolve().parents[1] / "model_utils"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 def word_batch(lengths: list[int], lost: int = 0) -> dict[str, Tensor]:
     """Texts of these numbers of words, of which the first has `lost` more that truncation took."""
     lengths_ = torch.tensor(lengths)

@@ -44,15 +44,6 @@ TASKS: list[dict[str, Any]] = [
 PREFIXES = {"intent": "heads.intent.", "slots": "heads.slots."}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 def tiny(kind: str = "bert", tasks: list[dict[str, Any]] = TASKS, shared_layers: int = 0) -> Any:
     """In training mode; "bert" is without dropout."""
     torch.manual_seed(1)

@@ -31,15 +31,6 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 METRIC_SCHEDULES = {"reduce_lr_on_plateau": ReduceLROnPlateau, "greedy": GreedyLR}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 def tiny(names: tuple[str, str] = ("intent", "slots"), shared_layers: int = 0) -> Any:
     config = BertConfig(
         vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
