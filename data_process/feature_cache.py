@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -53,7 +54,8 @@ def cached_features(
 
 
 def encode_all(records: Iterable[tuple[str, dict[str, Any]]], encoder: RecordEncoder) -> Iterator[list[dict[str, Any]]]:
-    numbered = iter(tqdm(enumerate(record for _, record in records), desc="encode", unit=" records", disable=None))
+    quiet = {} if sys.stderr.isatty() else {"disable": True}  # an explicit disable=None would overrule TQDM_DISABLE
+    numbered = iter(tqdm(enumerate(record for _, record in records), desc="encode", unit=" records", **quiet))
     while chunk := list(islice(numbered, CHUNK)):
         features = encoder(chunk)
         for feature, (_, record) in zip(features, chunk, strict=True):

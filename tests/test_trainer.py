@@ -1,7 +1,17 @@
 """The whole loop: it learns, resuming equals never having stopped, best and last states, early stopping, divergence."""
 
+import contextlib
+import fcntl
 import json
+import os
+import pty
+import re
 import shutil
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +23,8 @@ from tests.tiny import collate, dataset, references, tiny_features, tiny_model, 
 from trainer.early_stopping import EarlyStopping, MonitorError, choose_monitor
 from trainer.monitor import RunLog
 from trainer.trainer import TrainingDiverged
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_it_learns_a_tiny_set():
@@ -293,12 +305,37 @@ def test_trees_survive_without_pickle(tmp_path):
 
 
 def test_the_example_of_the_readme():
-    from pathlib import Path
-
-    text = (Path(__file__).parents[1] / "trainer" / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "trainer" / "README.md").read_text(encoding="utf-8")
     built = tiny_trainer(tiny_model())
     step = built.train_step
     names = {"model": built.model, "optimizer": step.optimizer, "scheduler": step.scheduler}
     names |= {"train_loader": built.train_loader, "eval_batches": built.eval_loader, "references": built.references}
     exec(text.split("```python\n")[1].split("```")[0], names)
     assert names["trainer"].step == 14 and names["metrics"]["slots/f1"] >= 0
+
+
+@pytest.mark.parametrize(
+    "size, environment, bar", [((40, 120), {}, True), ((0, 0), {}, False), ((40, 120), {"TQDM_DISABLE": "1"}, False)]
+)
+def test_a_bar_on_a_terminal_and_plain_lines_elsewhere(size, environment, bar):
+    """In a real pseudo-terminal: of a usual size, of none (as in some containers), and with bars switched off."""
+    script = (
+        "import logging, sys; logging.basicConfig(level=logging.INFO, stream=sys.stdout)\n"
+        "from tests.tiny import tiny_model, tiny_trainer\n"
+        "tiny_trainer(tiny_model(), epochs=1, logging_steps=13).train()\n"
+    )
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=child, stderr=subprocess.DEVNULL, env=os.environ | environment, cwd=ROOT
+    )
+    os.close(child)
+    output = b""
+    with contextlib.suppress(OSError):  # the end of a pseudo-terminal
+        while chunk := os.read(parent, 4096):
+            output += chunk
+    os.close(parent)
+    assert process.wait() == 0
+    text = output.decode()
+    assert bool(re.search(r"\[Epoch 0\] \[TRAIN\]: .*/13 .*loss=\S+ lr=", text)) == bar, text
+    assert ("[Epoch 0] [TRAIN] 13/13 loss=" in text) == (not bar)

@@ -1,5 +1,6 @@
-"""`[Epoch 0] [TRAIN] 57%|████ | 57/100 loss=0.412 lr=4.3e-05`: a bar on a terminal, plain log lines elsewhere."""
+"""`[Epoch 0] [TRAIN]: 57%|████ | 57/100 loss=0.412 lr=4.3e-05`: a bar on a terminal, plain log lines elsewhere."""
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,10 +11,19 @@ from . import distributed
 
 
 def progress_bar(items: Iterable[Any], title: str, total: int, initial: int = 0) -> Any:
-    """`tqdm` over items; silent without a terminal and on other ranks than 0."""
-    hidden = None if distributed.rank() == 0 else True  # None: hide it if the output is not a terminal
+    """`tqdm` over items; disabled without a terminal, on other ranks than 0, and by TQDM_DISABLE=1."""
     shape = {"total": total, "initial": initial, "dynamic_ncols": True, "leave": False}
-    return tqdm(items, desc=title, disable=hidden, file=sys.stdout, **shape)
+    shown = distributed.rank() == 0 and on_terminal()
+    # an explicit disable=None or False would overrule TQDM_DISABLE
+    return tqdm(items, desc=title, file=sys.stdout, **shape, **({} if shown else {"disable": True}))
+
+
+def on_terminal() -> bool:
+    """Whether stdout is a terminal of known size: in one of 0 lines, as containers make them, tqdm draws nothing."""
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).lines > 0
+    except (OSError, ValueError):
+        return False
 
 
 def figures(values: Mapping[str, float]) -> str:
