@@ -134,7 +134,7 @@ class RunArguments:
     do_predict: bool = False
     """label predict_file with the best state"""
     check: bool = False
-    """only check arguments and data, print what was found, write nothing"""
+    """only check arguments and data, print what was found; writes only the cache"""
     debug: bool = False
     """the whole line on the first 64 records of each file"""
     resume: str = "auto"

@@ -55,7 +55,7 @@ if [ -n "$torchrun" ]; then
     threads=$((cores / processes))
     [ "$threads" -gt 0 ] || threads=1
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$threads}"
-    # When stopped, torchrun kills its processes after 30 s; writing last/ may take longer.
+    # After a failure torchrun kills the other processes after 30 s; a last/ that is being written may take longer.
     export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120}"
 else
     set -- main.py "$@"

@@ -24,16 +24,11 @@ from data_process.predictions import write_predictions
 from data_process.readers import read_records
 from data_process.schema import LabelColumn, Schema
 from data_process.tokenizer import load_tokenizer, train_tokenizer
+from tests.texts import TEXTS
 
 ROOM = Path(data_process.__file__).parent
 README = (ROOM / "README.md").read_text(encoding="utf-8")
 LEVELS = {"intent": "sequence", "slots": "word"}
-TEXTS = [
-    "play yesterday by the beatles",
-    "what is the weather in paris",
-    "播 放 周 杰 伦 的 歌",
-    "wake me at seven",
-] * 4
 
 
 def joint_tasks(**options: Any) -> list[dict[str, Any]]:

@@ -22,13 +22,8 @@ from data_process.labels import LabelVocab
 from data_process.readers import read_records
 from data_process.schema import LabelColumn, Schema
 from data_process.tokenizer import train_tokenizer
+from tests.texts import TEXTS
 
-TEXTS = [
-    "play yesterday by the beatles",
-    "what is the weather in paris",
-    "播 放 周 杰 伦 的 歌",
-    "wake me at seven",
-] * 4
 SCHEMA = Schema("tokens", None, (LabelColumn("intent", "intent", "sequence"), LabelColumn("slots", "tags", "word")))
 VOCABS = {"intent": LabelVocab(["a", "b"]), "slots": LabelVocab(["O", "B-x", "I-x"])}
 
