@@ -25,4 +25,3 @@ if __name__ == "__main__":
     out.mkdir(exist_ok=True)
     report = {"losses": losses, "history": trainer.history, "sample_ids": result.sample_ids, "labels": result.labels}
     (out / f"rank{rank}.json").write_text(json.dumps(report))
-    distributed.stop()

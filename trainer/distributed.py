@@ -4,7 +4,9 @@ rank, local_rank, world_size = start("cuda")     # reads torchrun's environment
 total = sum_over_ranks(tensor)
 """
 
+import atexit
 import os
+import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 def start(device_type: str) -> tuple[int, int, int]:
-    """Join the process group if torchrun (or a launcher that sets the same variables) started us.
+    """Join the process group if torchrun (or a launcher that sets the same variables) started us; leave it at exit.
 
     Returns: rank, local rank, world size.
     """
@@ -27,11 +29,18 @@ def start(device_type: str) -> tuple[int, int, int]:
         torch.cuda.set_device(local_rank)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+        atexit.register(stop)
     return dist.get_rank(), local_rank, world_size
 
 
 def stop() -> None:
+    """Leave the process group.
+
+    gloo's worker threads need Python's lock to free the tensors of a collective that has just ended. A process that
+    ends before they have done so is aborted (github.com/pytorch/pytorch/pull/179291), so they get a moment.
+    """
     if dist.is_initialized():
+        time.sleep(0.1)
         dist.destroy_process_group()
 
 
