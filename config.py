@@ -13,6 +13,7 @@ import random
 import re
 import sys
 from argparse import ArgumentError
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,18 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 STREAMABLE = (".jsonl", ".ndjson", ".txt")
+# What a saved state has in itself: with other values it would be another run, or they would be ignored.
+SETTLED = (
+    *("seed", "text_column", "text_pair_column", "max_length", "eval_ratio", "test_ratio", "debug"),
+    *("model_name_or_path", "scratch_vocab_size", "extra_tokens", "shared_layers", "freeze_layers"),
+    *("lr", "head_lr", "weight_decay", "warmup_ratio", "warmup_steps", "lr_scheduler", "lr_scheduler_options"),
+    *("monitor", "train_data", "eval_data"),
+)
+# What may always differ: where things are, what is done besides training.
+FREE = (
+    *("output_dir", "cache_dir", "train_file", "eval_file", "test_file", "predict_file", "tasks"),
+    *("do_train", "do_eval", "do_predict", "check", "resume", "device", "num_workers", "eval_batch_size"),
+)
 
 
 class ConfigError(ValueError):
@@ -113,6 +126,12 @@ class TrainArguments:
     """that schedule's own options, for example {min_lr_rate: 0.1}"""
     max_grad_norm: float = 1.0
     """gradients are scaled down to this norm; 0 = off"""
+    nonfinite: Literal["stop", "skip"] = "stop"
+    """a NaN or infinite loss or gradient, never applied: stop with exit code 3, or skip this update"""
+    nonfinite_limit: int = 10
+    """with nonfinite: skip, more skipped updates than this in a run stop it"""
+    on_oom: Literal["stop", "halve"] = "stop"
+    """out of memory: stop, or halve the micro-batches (the gradient stays the same) and go on; one process only"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the device computes it natively, else fp16 on CUDA and fp32 elsewhere"""
     use_fgm: bool = False
@@ -138,7 +157,8 @@ class RunArguments:
     debug: bool = False
     """the whole line on the first 64 records of each file"""
     resume: str = "auto"
-    """auto: go on from output_dir/last if it is there; never: refuse a used folder; PATH: go on from that state"""
+    """auto: go on from output_dir/last if it is there; never: refuse a used folder; PATH: go on from that state.
+    Arguments that would make it another run (seed, data, model, learning rates …) are then refused"""
     monitor: str | None = None
     """metric that chooses the best state, e.g. slots/f1; null: sentence_accuracy, or the only task's main metric"""
     patience: int = 0
@@ -149,6 +169,10 @@ class RunArguments:
     """optimizer steps between evaluations; 0 = at the end of each epoch"""
     save_steps: int = 0
     """optimizer steps between saves of last/; 0 = after each evaluation"""
+    save_minutes: float = 0.0
+    """minutes between saves of last/, beside save_steps; 0 = off"""
+    keep_states: int = 0
+    """older states of training that stay in states/step-N; 0 = none but last/ and the one before it"""
     logging_steps: int = 20
     """optimizer steps between log lines"""
     seed: int = 42
@@ -253,6 +277,9 @@ def check(args: Arguments) -> None:
         "patience",
         "eval_steps",
         "save_steps",
+        "save_minutes",
+        "keep_states",
+        "nonfinite_limit",
         "shared_layers",
         "seed",
         "fgm_eps",
@@ -322,6 +349,23 @@ def resolve_file(name: str, source: str | None) -> str | None:
 def require(condition: bool, name: str, message: str) -> None:
     if not condition:
         raise ConfigError(f"arguments: {name}: {message}")
+
+
+def check_resume(saved: Mapping[str, Any], now: Mapping[str, Any], state: str | Path) -> list[str]:
+    """Compare the arguments of a saved run with those of now; what differs and may, one text each. Raises ConfigError.
+
+    Args:
+        saved: as written into trainer_state.json.
+        now: the same names; train_data and eval_data are checksums.
+    """
+    differ = [name for name in now if name in saved and saved[name] != now[name]]
+    for name in differ:
+        if name in SETTLED:
+            is_data = name.endswith("_data")
+            what = "is not that of" if is_data else f"is {now[name]!r}, but {saved[name]!r} in"
+            right = "go on with the same, or begin anew in another --output_dir"
+            raise ConfigError(f"arguments: {name}: {what} the saved run {state}; {right}")
+    return [f"{name} {saved[name]!r} -> {now[name]!r}" for name in differ if name not in FREE]
 
 
 def to_yaml(args: Arguments) -> str:

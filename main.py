@@ -8,13 +8,15 @@ checked, so that --help and mistakes answer at once.
 
 import json
 import logging
+import os
 import sys
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from config import Arguments, ConfigError, get_args, seed_everything, to_yaml
+from config import Arguments, ConfigError, check_resume, get_args, seed_everything, to_yaml
 from logging_config import setup_logging
 
 logger = logging.getLogger("main")
@@ -25,6 +27,8 @@ class Job:
     """What the build_* functions share."""
 
     args: Arguments
+    given: dict[str, Any]
+    """the arguments as given; `args` has some settled"""
     rank: int
     world_size: int
     device: Any
@@ -43,13 +47,14 @@ def build_job(args: Arguments) -> Job:
     from trainer import distributed
     from trainer.device import pick_device, pick_precision
 
+    given = asdict(args)
     rank, local_rank, world_size = distributed.start(pick_device(args.device).type)
     setup_logging(rank=rank)
     device = pick_device(args.device, local_rank)
     args.model_name_or_path = locate(args.model_name_or_path)
     folder, resumes = starting_folder(args)
     tasks = args.tasks if folder is None else saved_tasks(folder, args)
-    return Job(args, rank, world_size, device, pick_precision(args.precision, device), folder, resumes, tasks)
+    return Job(args, given, rank, world_size, device, pick_precision(args.precision, device), folder, resumes, tasks)
 
 
 def starting_folder(args: Arguments) -> tuple[Path | None, bool]:
@@ -103,6 +108,19 @@ def build_data(job: Job) -> None:
         max_length=args.max_length, cache_dir=args.cache_dir, limit=64 if args.debug else None,
         trust_remote_code=args.trust_remote_code,
     )  # fmt: skip
+
+
+def check_run(job: Job) -> None:
+    """Add the data's checksums to the arguments that are saved; on resume, refuse what would make it another run."""
+    from data_process.build import checksum
+    from trainer.checkpoint import read_json
+
+    sources = job.data.sources
+    job.given |= {f"{part}_data": checksum(sources[part]) for part in ("train", "eval") if part in sources}
+    if job.resumes and job.folder:
+        saved = read_json(job.folder / "trainer_state.json").get("arguments", {})
+        for change in check_resume(saved, job.given, job.folder):
+            logger.warning("going on with another value: %s", change)
 
 
 def build_model(job: Job) -> Any:
@@ -173,6 +191,7 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
     """The Trainer's options for training: data, step with optimizer and tricks, schedule, early stopping."""
     from model_utils.optim import EvalSchedule, build_optimizer, build_scheduler
     from trainer.early_stopping import EarlyStopping, choose_monitor
+    from trainer.nonfinite import NonfinitePolicy
     from trainer.run_folder import RunFolder
     from trainer.step import TrainStep
     from tricks.fgm import FGM
@@ -184,8 +203,9 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
     options: dict[str, Any] = {
         "train_loader": train_loader, "steps_per_epoch": steps_per_epoch, "epochs": args.epochs or sys.maxsize,
         "max_steps": args.max_steps, "accumulate": args.accumulate, "eval_steps": args.eval_steps,
-        "save_steps": args.save_steps, "logging_steps": args.logging_steps, "callbacks": [],
-        "run_folder": RunFolder(args.output_dir, partial(save_pretrained, job, model)),
+        "save_steps": args.save_steps, "save_minutes": args.save_minutes, "logging_steps": args.logging_steps,
+        "nonfinite": NonfinitePolicy(args.nonfinite, args.nonfinite_limit), "callbacks": [],
+        "run_folder": RunFolder(args.output_dir, partial(save_pretrained, job, model), job.given, args.keep_states),
     }  # fmt: skip
     monitor, falls = "", False
     if "eval" in job.data.sources:
@@ -206,7 +226,7 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
         options["callbacks"].append(partial(scheduler.follow, monitor))
     options["train_step"] = TrainStep(
         model, optimizer, scheduler, device=job.device, precision=job.precision, max_grad_norm=args.max_grad_norm,
-        attacks=[FGM(model, args.fgm_eps)] if args.use_fgm else [],
+        attacks=[FGM(model, args.fgm_eps)] if args.use_fgm else [], on_oom=args.on_oom,
     )  # fmt: skip
     logger.info("%d steps of %d x %d x %d records on %s in %s", total_steps, job.world_size, args.accumulate,
                 args.batch_size, job.device, job.precision)  # fmt: skip
@@ -225,27 +245,36 @@ def save_pretrained(job: Job, model: Any, folder: Path) -> None:
 def train(job: Job, model: Any) -> None:
     """Train, and leave last/ and best/ in the output folder, which is opened when nothing can be wrong any more."""
     from trainer.monitor import RunLog
+    from trainer.signals import Interrupted, StopSignals
 
     options = build_training(job, model)
-    trainer = build_trainer(job, model, **options)
+    stop_signal = StopSignals()
+    trainer = build_trainer(job, model, **options, stop_signal=stop_signal)
     if job.resumes:
         trainer.resume(job.folder)
-        logger.info("going on from %s at step %d", job.folder, trainer.step)
+        if trainer.finished:
+            logger.info("%s: finished at step %d; nothing is left to train", job.folder, trainer.step)
+            return
     else:
         seed_everything(job.args.seed + job.rank)  # dropout differs between ranks; the weights, made before, do not
     if job.rank == 0:
         open_output(job)
         trainer.callbacks.append(RunLog(job.args.output_dir, trainer.step))
-    trainer.train()
+        if job.resumes:
+            logger.info("going on from %s at step %d", job.folder, trainer.step)
+    with stop_signal:
+        trainer.train()
+    if stop_signal():  # it came during the last evaluation
+        raise Interrupted(stop_signal())
 
 
 def open_output(job: Job) -> None:
-    from trainer.checkpoint import write_json
+    from trainer.checkpoint import set_damaged_aside, write_json, write_text
 
     output = Path(job.args.output_dir)
-    output.mkdir(parents=True, exist_ok=True)
     setup_logging(output / "train.log")
-    (output / "config.yaml").write_text(to_yaml(job.args), encoding="utf-8")
+    set_damaged_aside(output / "last")
+    write_text(output / "config.yaml", to_yaml(job.args))
     streamed = "train" if job.args.streaming else None
     figures = {part: job.data.figures(part, part == streamed) for part in job.data.sources}
     write_json(output / "dataset_info.json", figures)
@@ -278,11 +307,22 @@ def report(job: Job, model: Any, part: str) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     args = get_args(argv)
+    from trainer.lock import owned
+
+    with ExitStack() as output:
+        if args.do_train and os.environ.get("RANK", "0") == "0":
+            output.enter_context(owned(args.output_dir))
+        run_job(build_job(args))
+
+
+def run_job(job: Job) -> None:
     from model_utils.multitask_model import MultiTaskModel
     from trainer.run_folder import find_best
 
-    job = build_job(args)
+    args = job.args
     build_data(job)
+    if args.do_train:
+        check_run(job)
     seed_everything(args.seed)
     model = build_model(job)
     if args.check:

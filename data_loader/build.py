@@ -6,6 +6,7 @@
 """
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -98,3 +99,10 @@ def torch_loader(dataset: Any, *, num_workers: int = 0, pin_memory: bool = False
 def start_worker(_: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a forked tokenizer must not wait for its parent's threads
     torch.set_num_threads(1)
+    # Ctrl-C and schedulers signal all processes, but the main one still finishes its step and then ends the workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, ignore_once)
+
+
+def ignore_once(number: int, _: Any) -> None:
+    signal.signal(number, signal.SIG_DFL)

@@ -17,7 +17,7 @@ from typing import Any
 from .checks import DataInfo, scan
 from .encode import RecordEncoder
 from .errors import DataError
-from .feature_cache import cached_features, describe, gold_labels
+from .feature_cache import cached_features, content_hash, describe, gold_labels
 from .labels import LabelVocab
 from .schema import LabelColumn, Schema
 from .sources import open_source, origin
@@ -139,6 +139,11 @@ def build_data(
         data.tokenizer = load_tokenizer(tokenizer_path, extra_tokens, schema.word_level, trust_remote_code)
     data.encode = RecordEncoder(data.tokenizer, schema, vocabs, max_length)
     return data
+
+
+def checksum(source: str) -> str:
+    """sha256 of what decides the records of a source."""
+    return content_hash(origin(source))
 
 
 def given_labels(task: Mapping[str, Any]) -> LabelVocab | None:

@@ -14,39 +14,13 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 import main
-from data_process.sample_data import generate
+from tests.sample_job import TASKS, arguments, files, read
 from trainer.monitor import RunLog
 
 ROOT = Path(__file__).parents[1]
-TASKS = [
-    {"name": "intent", "kind": "sequence_classification", "label_column": "intent"},
-    {"name": "slots", "kind": "word_tagging", "label_column": "tags", "decoder": "crf"},
-]
 TOKENIZER = {"tokenizer.json", "tokenizer_config.json"}
 MODEL_FILES = {"config.json", "labels.json", "manifest.json", "model.safetensors", *TOKENIZER}
 MODEL_FILES |= {f"encoder/{name}" for name in {"config.json", "model.safetensors"} | TOKENIZER}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """train.jsonl, dev.jsonl, test.jsonl of the sample corpus."""
-    folder = tmp_path_factory.mktemp("data")
-    records = generate(600)
-    for name, part in (("train", records[:400]), ("dev", records[400:500]), ("test", records[500:])):
-        lines = [json.dumps(record, ensure_ascii=False) for record in part]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
-
-
-def arguments(data, output, **options):
-    options = {
-        "tasks": json.dumps(TASKS), "text_column": "tokens", "train_file": data / "train.jsonl",
-        "eval_file": data / "dev.jsonl", "test_file": data / "test.jsonl", "model_name_or_path": "scratch:tiny",
-        "scratch_vocab_size": 600, "cache_dir": data / "cache", "output_dir": output, "do_train": True, "do_eval": True,
-        "epochs": 2, "lr": 3e-3, "batch_size": 16, "max_length": 48, "logging_steps": 5, "device": "cpu",
-        "precision": "fp32",
-    } | options  # fmt: skip
-    return [text for name, value in options.items() if value is not None for text in (f"--{name}", str(value))]
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +31,12 @@ def run(data, tmp_path_factory):
     return output
 
 
-def files(folder):
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def read(path):
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def test_exactly_these_files_come_out(run):
     found = {name for name in files(run) if not name.startswith("tensorboard/")}
     assert len(list((run / "tensorboard").iterdir())) == 1
     state = MODEL_FILES | {"trainer.safetensors", "trainer_state.json"}
     assert found == {
-        *("config.yaml", "train.log", "log.json", "metrics.jsonl", "dataset_info.json", "splits.json"),
+        *(".lock", "config.yaml", "train.log", "log.json", "metrics.jsonl", "dataset_info.json", "splits.json"),
         *("eval_metrics.json", "test_metrics.json", "errors/eval.jsonl", "errors/test.jsonl"),
         *(f"best/{name}" for name in MODEL_FILES | {"metrics.json"}),
         *(f"last/{name}" for name in state),

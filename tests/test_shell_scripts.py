@@ -161,7 +161,7 @@ def launch(tmp_path: Path) -> Launch:
 
 
 def expected_argv(processes: int, *arguments: str) -> list[str]:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    torchrun = ["-m", "trainer.launch", "--standalone", f"--nproc_per_node={processes}"]
     return [*(torchrun if processes > 1 else []), "main.py", *arguments]
 
 
@@ -246,7 +246,7 @@ def test_several_machines(launch: Launch) -> None:
     assert done.returncode == 2 and done.stderr.startswith("error: ") and not launch.note.exists()
     assert launch("--lr", "1", NGPU="4", NNODES="2", NODE_RANK="1", MASTER_ADDR="first").returncode == 0
     nodes = ["--nnodes=2", "--node_rank=1", "--master_addr=first", "--master_port=29500"]
-    torchrun = ["-m", "torch.distributed.run", *nodes, "--nproc_per_node=4"]
+    torchrun = ["-m", "trainer.launch", *nodes, "--nproc_per_node=4"]
     assert launch.argv() == [*torchrun, "main.py", *DEFAULT, "--lr", "1"]
 
 

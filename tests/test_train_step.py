@@ -91,7 +91,7 @@ def test_a_non_finite_gradient_changes_nothing():
     moments = {k: v.clone() for s in step.optimizer.state.values() for k, v in s.items() if k == "step"}
     step.compute_loss = lambda model, batch, items: poisoned(model(batch, items))
     step(good)
-    assert step.num_diverged() == 1
+    assert step.masked == step.diverged == 1
     for name, parameter in model.named_parameters():
         assert torch.equal(parameter, weights[name]), name
     for state in step.optimizer.state.values():

@@ -22,7 +22,7 @@ from model_utils.multitask_model import MultiTaskModel
 from tests.tiny import collate, dataset, references, tiny_features, tiny_model, tiny_trainer
 from trainer.early_stopping import EarlyStopping, MonitorError, choose_monitor
 from trainer.monitor import RunLog
-from trainer.trainer import TrainingDiverged
+from trainer.nonfinite import TrainingDiverged
 
 ROOT = Path(__file__).parents[1]
 
@@ -169,7 +169,7 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_state(tmp_path):
         return output
 
     trainer.train_step.compute_loss = poisoned
-    with pytest.raises(TrainingDiverged, match="2 non-finite gradient"):
+    with pytest.raises(TrainingDiverged, match="gradient in 2 update"):
         trainer.train()
     assert TrainingDiverged.exit_code == 3
     assert json.loads((tmp_path / "last" / "trainer_state.json").read_text())["step"] == 5
@@ -264,7 +264,7 @@ def test_choice_of_the_monitored_metric():
 
 
 def test_a_crash_while_saving_leaves_the_old_state(tmp_path):
-    from trainer.checkpoint import newest_whole, write_folder
+    from trainer.checkpoint import SaveError, newest_whole, write_folder
 
     target = tmp_path / "last"
     write_folder(target, lambda folder: (folder / "a").write_text("1"))
@@ -273,8 +273,9 @@ def test_a_crash_while_saving_leaves_the_old_state(tmp_path):
         (folder / "a").write_text("2")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(SaveError, match="last: could not be saved: disk full; what was saved before is whole"):
         write_folder(target, fail)
+    assert not (tmp_path / "last.tmp").exists(), "its space is needed"
     assert newest_whole(target) == target and (target / "a").read_text() == "1"
     write_folder(target, lambda folder: (folder / "a").write_text("3"))
     assert (target / "a").read_text() == "3" and (tmp_path / "last.previous" / "a").read_text() == "1"

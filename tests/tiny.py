@@ -103,6 +103,8 @@ def tiny_trainer(
     num_workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    on_oom: str = "stop",
+    keep_states: int = 0,
     **options: Any,
 ) -> Trainer:
     """The trainer as main.py builds it, on tiny data."""
@@ -123,7 +125,7 @@ def tiny_trainer(
     held_out = tiny_features(20, seed=1)
     return Trainer(
         model,
-        TrainStep(model, optimizer, scheduler, precision=precision, attacks=attacks),
+        TrainStep(model, optimizer, scheduler, precision=precision, attacks=attacks, on_oom=on_oom),
         precision=precision,
         train_loader=loader,
         steps_per_epoch=steps_per_epoch,
@@ -132,6 +134,6 @@ def tiny_trainer(
         eval_loader=eval_loader(dataset(held_out), collate(), batch_size=8, rank=rank, world_size=world_size),
         references=references(held_out),
         early_stopping=EarlyStopping("sentence_accuracy", patience),
-        run_folder=None if folder is None else RunFolder(folder, model.save_pretrained),
+        run_folder=None if folder is None else RunFolder(folder, model.save_pretrained, keep_states=keep_states),
         **options,
     )

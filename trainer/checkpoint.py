@@ -30,22 +30,29 @@ class CheckpointError(ValueError):
     exit_code = 2
 
 
+class SaveError(RuntimeError):
+    """The disk did not take a state; the one before it is whole."""
+
+    exit_code = 1
+
+
 def write_folder(target: str | Path, write: Callable[[Path], object], keep_previous: bool = True) -> None:
     """Fill a folder under a temporary name, flush it to disk, then rename it.
 
     What was at `target` before becomes `<target>.previous`, and stays as fallback if `keep_previous`. A reader sees
-    the old state or the new one, never a half-written one.
+    the old state or the new one, never a half-written one. Raises SaveError if the disk is full or fails.
     """
     target = Path(target)
     unfinished, previous = target.with_name(f"{target.name}.tmp"), target.with_name(f"{target.name}.previous")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    write(unfinished)
-    files = sorted(p for p in unfinished.rglob("*") if p.is_file())
-    sums = {p.relative_to(unfinished).as_posix(): sha256(p) for p in files}
-    write_json(unfinished / MANIFEST, sums)
-    for path in [*files, unfinished / MANIFEST, *(p for p in unfinished.rglob("*") if p.is_dir()), unfinished]:
-        flush(path)
+    try:
+        fill(unfinished, write)
+    except Exception as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        # safetensors and tokenizers, written in Rust, have exceptions of their own for "… (os error 28)"
+        if isinstance(error, OSError) or "os error" in str(error).lower():
+            raise SaveError(f"{target}: could not be saved: {error}; what was saved before is whole") from error
+        raise
     if target.exists():
         shutil.rmtree(previous, ignore_errors=True)
         target.rename(previous)
@@ -53,6 +60,17 @@ def write_folder(target: str | Path, write: Callable[[Path], object], keep_previ
     flush(target.parent)
     if not keep_previous:
         shutil.rmtree(previous, ignore_errors=True)
+
+
+def fill(unfinished: Path, write: Callable[[Path], object]) -> None:
+    """Make the folder with its manifest, and wait until it is on the disk."""
+    unfinished.mkdir(parents=True)
+    write(unfinished)
+    files = sorted(p for p in unfinished.rglob("*") if p.is_file())
+    sums = {p.relative_to(unfinished).as_posix(): sha256(p) for p in files}
+    write_json(unfinished / MANIFEST, sums)
+    for path in [*files, unfinished / MANIFEST, *(p for p in unfinished.rglob("*") if p.is_dir()), unfinished]:
+        flush(path)
 
 
 def newest_whole(target: str | Path) -> Path | None:
@@ -70,6 +88,15 @@ def newest_whole(target: str | Path) -> Path | None:
     if candidates:
         raise CheckpointError(f"{target}: no whole state is left; give --resume PATH, or a new --output_dir")
     return None
+
+
+def set_damaged_aside(target: str | Path) -> None:
+    """Before going on from `<target>.previous`: a damaged `target` must not take its place at the next save."""
+    target = Path(target)
+    if target.is_dir() and damaged(target):
+        aside = target.with_name(f"{target.name}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        target.rename(aside)
 
 
 def damaged(folder: Path) -> str:
@@ -121,10 +148,19 @@ def load_tree(path: Path) -> Any:
 
 
 def write_json(path: str | Path, value: Any) -> None:
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
     """Whole or not at all, like the folders."""
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        flush(unfinished)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
     unfinished.replace(path)
 
 

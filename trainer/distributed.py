@@ -28,7 +28,7 @@ def start(device_type: str) -> tuple[int, int, int]:
     if device_type == "cuda":
         torch.cuda.set_device(local_rank)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device_type == "cuda" else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo")
         atexit.register(stop)
     return dist.get_rank(), local_rank, world_size
 
@@ -69,6 +69,15 @@ def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
+
+
+def max_over_ranks(*values: int) -> list[int]:
+    """The largest of each number over the ranks. Goes through the CPU: no rank waits for its device."""
+    if world_size() == 1:
+        return list(values)
+    box = torch.tensor(values)
+    dist.all_reduce(box, dist.ReduceOp.MAX)
+    return box.tolist()
 
 
 def gather(value: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import write_json
+from .checkpoint import read_json, write_json, write_text
 
 
 class RunLog:
@@ -23,9 +23,13 @@ class RunLog:
     def __init__(self, folder: str | Path, resume_step: int = 0, tensorboard: bool = True):
         self.folder = Path(folder)
         self.metrics = self.folder / "metrics.jsonl"
-        kept = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True) if self.metrics.exists() else []
-        kept = [line for line in kept if line.endswith("\n") and json.loads(line)["step"] <= resume_step]
-        self.metrics.write_text("".join(kept), encoding="utf-8")
+        lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True) if self.metrics.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= resume_step]
+        if kept != lines or not lines:
+            write_text(self.metrics, "".join(kept))
+        history = self.folder / "log.json"
+        if history.exists():
+            write_json(history, [entry for entry in read_json(history) if entry["step"] <= resume_step])
         self.writer: Any = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter

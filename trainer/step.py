@@ -17,6 +17,7 @@ from torch import nn
 
 from . import distributed
 from .device import make_autocast, to_device
+from .memory import BatchSplitter, num_records, out_of_memory
 
 
 def plain_loss(model: nn.Module, batch: Mapping[str, Any], num_items: Mapping[str, Any]) -> Any:
@@ -39,6 +40,7 @@ class TrainStep:
         compute_loss: Callable[..., Any] = plain_loss,
         attacks: Sequence[Callable[[Callable[[], Any]], Any]] = (),
         averagers: Sequence[Any] = (),
+        on_oom: str = "stop",
     ):
         """
         Args:
@@ -50,6 +52,8 @@ class TrainStep:
             compute_loss: (model, batch, num_items) -> output; a trick may wrap it.
             attacks: called as attack(backward) after each backward; add adversarial gradients.
             averagers: update() after each step, applied() as context, state_dict(), load_state_dict().
+            on_oom: "stop", or "halve": when memory does not suffice, cut the micro-batches and try the group again;
+                in a single process only, because the other ranks would wait.
         """
         self.device = torch.device(device)
         self.module: Any = model
@@ -61,6 +65,7 @@ class TrainStep:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.max_grad_norm = max_grad_norm or math.inf
         self.compute_loss, self.attacks, self.averagers = compute_loss, list(attacks), list(averagers)
+        self.on_oom, self.splitter = on_oom, BatchSplitter()
         self.masked = torch.zeros((), device=self.device)
         self.rates: dict[str, float] = {}
 
@@ -71,6 +76,17 @@ class TrainStep:
 
         Returns: this rank's share of "loss" and "<task>/loss", and the number of samples over all ranks, on the device.
         """
+        while True:
+            try:
+                losses, samples = self.accumulate(self.splitter(group))
+                break
+            except torch.OutOfMemoryError:
+                self.recover(group)
+        self.update()
+        return losses, samples
+
+    def accumulate(self, group: Sequence[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """The group's gradient; returns what `__call__` does."""
         num_items, samples = self.count(group)
         losses: dict[str, torch.Tensor] = {}
         for number, batch in enumerate(group, 1):
@@ -80,24 +96,35 @@ class TrainStep:
             for turn, attack in enumerate(self.attacks, 1):
                 attack(partial(self.backward, batch, num_items, sync=last and turn == len(self.attacks)))
             self.add_losses(losses, output)
-        self.update()
         return losses, samples
+
+    def recover(self, group: Sequence[dict[str, Any]]) -> None:
+        """Drop the group's gradients and cut its micro-batches smaller. Raises OutOfMemory if that is not possible."""
+        self.optimizer.zero_grad()
+        pieces = self.splitter(group)
+        if self.on_oom == "stop" or distributed.world_size() > 1 or all(num_records(piece) == 1 for piece in pieces):
+            raise out_of_memory(pieces, self.device) from None
+        self.splitter.halve()
 
     def backward(self, batch: dict[str, Any], num_items: Mapping[str, torch.Tensor], sync: bool) -> Any:
         """Forward and backward of one micro-batch; adds to the gradients and, if `sync`, averages them over ranks."""
         with distributed.gradient_sync(self.model, sync):
             with self.autocast():
                 output = self.compute_loss(self.model, batch, num_items)
-            # DDP averages over the ranks, while the loss is already divided by the items of all of them
-            self.scaler.scale(output.loss * distributed.world_size()).backward()
+            # DDP averages over the ranks, while the loss is already divided by the items of all of them.
+            # finite: 1, or NaN for a non-finite loss, whose gradients may be finite: it masks the update on all ranks
+            finite = 1 + 0 * output.loss.detach()
+            self.scaler.scale(output.loss * distributed.world_size() * finite).backward()
         return output
 
     def update(self) -> None:
-        """Clip, step, schedule, zero. A non-finite gradient masks the update on the device, as GradScaler does."""
+        """Clip, step, schedule, zero. A non-finite gradient masks the update on the device, as GradScaler does.
+
+        `masked` is then 1, else 0.
+        """
         self.scaler.unscale_(self.optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
-        self.optimizer.found_inf = (~grad_norm.isfinite()).float()
-        self.masked += self.optimizer.found_inf
+        self.optimizer.found_inf = self.masked = (~grad_norm.isfinite()).float()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.rates = {group.get("name", str(i)): group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
@@ -121,11 +148,18 @@ class TrainStep:
         for name, value in new.items():
             losses[name] = losses.get(name, zero) + value.detach()
 
-    def num_diverged(self) -> int:
-        """Masked updates so far; waits for the device. fp16's scaler skips steps on purpose: they do not count."""
-        return 0 if self.scaler.is_enabled() else int(self.masked)
+    @property
+    def diverged(self) -> torch.Tensor:
+        """1 if the last update was masked; fp16's scaler masks some on purpose: they do not count."""
+        return torch.zeros_like(self.masked) if self.scaler.is_enabled() else self.masked
+
+    @property
+    def scale(self) -> float:
+        """fp16's loss scale, else 1; read from the device."""
+        return self.scaler.get_scale()
 
     def parts(self) -> dict[str, Any]:
         """Everything with state_dict and load_state_dict, by name."""
         averagers = {f"averager {number}": averager for number, averager in enumerate(self.averagers)}
-        return {"optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler, **averagers}
+        own = {"optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler}
+        return own | {"splitter": self.splitter} | averagers

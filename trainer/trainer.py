@@ -10,6 +10,7 @@ Between two log lines the host never waits for the device.
 
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -24,18 +25,14 @@ from .device import make_autocast, rng_state, set_rng_state
 from .early_stopping import EarlyStopping
 from .meter import Meter
 from .metrics import joint_metrics
+from .nonfinite import NonfinitePolicy, TrainingDiverged
 from .prediction import Predictions, predict
 from .progress import figures, progress_bar
 from .run_folder import RunFolder, read_state
+from .signals import Interrupted
 from .step import TrainStep
 
 logger = logging.getLogger(__name__)
-
-
-class TrainingDiverged(RuntimeError):
-    """A gradient became NaN or infinite. That update was not applied: the weights are the last good ones."""
-
-    exit_code = 3
 
 
 class Trainer:
@@ -60,8 +57,11 @@ class Trainer:
         early_stopping: EarlyStopping | None = None,
         eval_steps: int = 0,
         save_steps: int = 0,
+        save_minutes: float = 0.0,
         logging_steps: int = 20,
         run_folder: RunFolder | None = None,
+        nonfinite: NonfinitePolicy | None = None,
+        stop_signal: Callable[[], int] = int,
     ):
         """
         Args:
@@ -77,7 +77,10 @@ class Trainer:
             metric_function: (predictions, references) -> metrics; default: joint_metrics of the model's heads.
             early_stopping: chooses the best state and ends training.
             eval_steps, save_steps: optimizer steps between; 0 = at the end of each epoch, after each evaluation.
+            save_minutes: save also when so much time has passed since the last save; 0 = off.
             run_folder: where last/ and best/ go; None: nothing is saved.
+            nonfinite: what a non-finite loss or gradient does; None: the first one ends training.
+            stop_signal: number of a signal that ends training after this step, 0 = none; see signals.py.
         """
         self.device = torch.device(device)
         self.model = model.to(self.device)
@@ -91,50 +94,80 @@ class Trainer:
         self.metric_function = metric_function or partial(joint_metrics, model.heads)
         self.eval_steps = eval_steps or math.inf
         self.save_steps = save_steps or self.eval_steps
+        self.save_seconds = 60 * save_minutes or math.inf
         self.logging_steps, self.run_folder = logging_steps, run_folder
+        self.nonfinite, self.stop_signal = nonfinite or NonfinitePolicy(), stop_signal
         self.epoch = self.step = 0
         self.samples_seen = torch.zeros((), dtype=torch.int64, device=self.device)  # in this epoch, by all ranks
         self.window, self.interval = Meter(self.device), Meter(self.device)  # since the last log line, evaluation
         self.history: list[dict[str, Any]] = []
 
     def train(self) -> list[dict[str, Any]]:
-        """Train from the current state to the end; returns the history that also stands in log.json."""
-        while self.epoch < self.epochs and not self.done:
+        """Train from the current state to the end; returns the history that also stands in log.json.
+
+        Raises: TrainingDiverged; Interrupted, when the state has been saved after a stop signal.
+        """
+        self.saved = time.monotonic()
+        while not self.finished:
             self.train_one_epoch()
         return self.history
 
     @property
-    def done(self) -> bool:
-        return self.step >= self.max_steps or (self.early_stopping is not None and self.early_stopping.should_stop)
+    def finished(self) -> bool:
+        """No step is left, and the last one is evaluated."""
+        return self.stopped and bool(self.history) and self.history[-1]["step"] == self.step
+
+    @property
+    def stopped(self) -> bool:
+        """No step is left."""
+        stopping = self.early_stopping is not None and self.early_stopping.should_stop
+        return self.epoch >= self.epochs or self.step >= self.max_steps or stopping
 
     def train_one_epoch(self) -> None:
-        """The current epoch from `samples_seen` on, then evaluate and save."""
+        """The steps that are left of the current epoch, then evaluate and save."""
         epoch = self.epoch
-        self.model.train()
-        batches = iter(self.train_loader(epoch, int(self.samples_seen)))
-        groups = iter(lambda: list(islice(batches, self.accumulate)), [])
-        first = self.step % self.steps_per_epoch
-        with progress_bar(groups, f"[Epoch {epoch}] [TRAIN]", self.steps_per_epoch, first) as bar:
-            for group in bar:
-                losses, samples = self.train_step(group)
-                self.step += 1
-                self.samples_seen += samples
-                self.window.add(losses)
-                self.interval.add(losses)
-                if self.step % self.logging_steps == 0:
-                    self.log(bar)
-                if self.step % self.eval_steps == 0:
-                    self.evaluate(epoch)
-                if self.step % self.save_steps == 0:
-                    self.save_model()
-                if self.done:
-                    break
-            else:
-                self.epoch += 1
-                self.samples_seen.zero_()
+        if not self.stopped:
+            self.take_steps()
         if not self.history or self.history[-1]["step"] != self.step:
             self.evaluate(epoch)
         self.save_model()
+
+    def take_steps(self) -> None:
+        """The current epoch from `samples_seen` on."""
+        self.model.train()
+        batches = iter(self.train_loader(self.epoch, int(self.samples_seen)))
+        groups = iter(lambda: list(islice(batches, self.accumulate)), [])
+        first = self.step % self.steps_per_epoch
+        with progress_bar(groups, f"[Epoch {self.epoch}] [TRAIN]", self.steps_per_epoch, first) as bar:
+            for group in bar:
+                self.take_step(group)
+                if self.step % self.logging_steps == 0:
+                    self.log(bar)
+                if self.step % self.eval_steps == 0:
+                    self.evaluate(self.epoch)
+                self.save_if_due()
+                if self.stopped:
+                    return
+        self.epoch += 1
+        self.samples_seen.zero_()
+
+    def take_step(self, group: Sequence[dict[str, Any]]) -> None:
+        losses, samples = self.train_step(group)
+        self.step += 1
+        self.samples_seen += samples
+        for meter in (self.window, self.interval):
+            meter.add(losses, 1 - self.train_step.masked)
+        ids = [i for batch in group for i in batch["sample_id"].tolist() if i >= 0]  # of a batch still on the host
+        self.nonfinite.add(self.step, self.train_step.diverged, ids)
+
+    def save_if_due(self) -> None:
+        """Save after save_steps or save_minutes, and when a signal came; all ranks decide alike."""
+        late = time.monotonic() - self.saved >= self.save_seconds
+        number, any_late = distributed.max_over_ranks(self.stop_signal(), late)
+        if self.step % self.save_steps == 0 or any_late or number:
+            self.save_model()
+        if number:
+            raise Interrupted(number)
 
     def log(self, bar: Any) -> None:
         """Beside evaluation and saving the only place where the host waits for the device."""
@@ -143,15 +176,17 @@ class Trainer:
         self.window.reset()
         rates = self.train_step.rates
         self.emit("log", values | {f"lr/{name}": rate for name, rate in rates.items()})
-        short = figures({"loss": values["loss"], "lr": next(iter(rates.values()))})
+        short = figures({"loss": values.get("loss", math.nan), "lr": next(iter(rates.values()))})
         bar.set_postfix_str(short)
         if bar.disable:
             number = (self.step - 1) % self.steps_per_epoch + 1
             logger.info("[Epoch %d] [TRAIN] %d/%d %s", self.epoch, number, self.steps_per_epoch, short)
 
     def check_finite(self) -> None:
-        if masked := self.train_step.num_diverged():
-            raise TrainingDiverged(f"{masked} non-finite gradient(s) up to step {self.step}; try a lower --lr or fp32")
+        """Where the host waits anyway, and before anything is saved."""
+        self.nonfinite.check()
+        if self.train_step.scale < 1:
+            raise TrainingDiverged(f"fp16's loss scale fell below 1 up to step {self.step}; try bf16 or fp32")
 
     def emit(self, event: str, values: Mapping[str, Any]) -> None:
         for callback in self.callbacks:
@@ -196,8 +231,10 @@ class Trainer:
 
     def save_model(self) -> None:
         """last/: the model and everything needed to go on exactly here."""
+        self.check_finite()
         if self.run_folder is not None:
             self.run_folder.save_last(self.state_dict())
+        self.saved = time.monotonic()
 
     def resume(self, folder: str | Path) -> None:
         """Go on from last/; the model's own weights must have been loaded from the same folder."""
@@ -225,5 +262,6 @@ class Trainer:
         self.samples_seen.fill_(progress["samples_seen"])
 
     def parts(self) -> dict[str, Any]:
-        parts = self.train_step.parts() | {"window": self.window, "interval": self.interval}
+        own = {"window": self.window, "interval": self.interval, "nonfinite": self.nonfinite}
+        parts = self.train_step.parts() | own
         return parts if self.early_stopping is None else parts | {"early_stopping": self.early_stopping}
