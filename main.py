@@ -259,7 +259,7 @@ def train(job: Job, model: Any) -> None:
         seed_everything(job.args.seed + job.rank)  # dropout differs between ranks; the weights, made before, do not
     if job.rank == 0:
         open_output(job)
-        trainer.callbacks.append(RunLog(job.args.output_dir, trainer.step))
+        trainer.callbacks.append(RunLog(job.args.output_dir, trainer.step, trainer.history))
         if job.resumes:
             logger.info("going on from %s at step %d", job.folder, trainer.step)
     with stop_signal:

@@ -28,7 +28,7 @@ def run(folder, model, resume=False, **options):
     torch.manual_seed(3)
     if resume:
         trainer.resume(folder / "last")
-    trainer.callbacks = [RunLog(folder, trainer.step, tensorboard=False)]
+    trainer.callbacks = [RunLog(folder, trainer.step, trainer.history, tensorboard=False)]
     trainer.train()
     return trainer
 

@@ -93,7 +93,7 @@ def run(folder, model, options, *callbacks, resume=False):
     torch.manual_seed(3)
     if resume:
         trainer.resume(folder / "last")
-    trainer.callbacks = [RunLog(folder, trainer.step, tensorboard=False), *callbacks]
+    trainer.callbacks = [RunLog(folder, trainer.step, trainer.history, tensorboard=False), *callbacks]
     trainer.train()
     return trainer
 
@@ -219,7 +219,9 @@ def test_eval_equals_predict_and_score_and_a_plain_loop():
 
 
 def test_callbacks_see_steps_that_only_rise_after_a_resume(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 2, "loss": 1}\n{"step": 4, "loss": 1}\n{"step": 6, "lo')
+    lines = [{"step": step, "kind": kind, "loss": 1} for step, kind in ((2, "train"), (3, "eval"), (4, "train"))]
+    text = "\n".join(json.dumps(line) for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text + '\n{"step": 6, "lo')
     RunLog(tmp_path, resume_step=3, tensorboard=False)("log", 4, {"loss": 2.0})
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["loss"]) for line in lines] == [(2, 1), (4, 2.0)]

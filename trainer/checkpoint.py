@@ -43,8 +43,9 @@ def write_folder(target: str | Path, write: Callable[[Path], object], keep_previ
     the old state or the new one, never a half-written one. Raises SaveError if the disk is full or fails.
     """
     target = Path(target)
-    unfinished, previous = target.with_name(f"{target.name}.tmp"), target.with_name(f"{target.name}.previous")
+    unfinished, previous, old = (target.with_name(f"{target.name}.{end}") for end in ("tmp", "previous", "old"))
     shutil.rmtree(unfinished, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     try:
         fill(unfinished, write)
     except Exception as error:
@@ -53,13 +54,17 @@ def write_folder(target: str | Path, write: Callable[[Path], object], keep_previ
         if isinstance(error, OSError) or "os error" in str(error).lower():
             raise SaveError(f"{target}: could not be saved: {error}; what was saved before is whole") from error
         raise
+    # only renames until the new folder is in place: `target` and `previous` are whole at any moment
     if target.exists():
-        shutil.rmtree(previous, ignore_errors=True)
+        if previous.exists():
+            previous.rename(old)
         target.rename(previous)
     unfinished.rename(target)
     flush(target.parent)
-    if not keep_previous:
-        shutil.rmtree(previous, ignore_errors=True)
+    if previous.exists() and not keep_previous:
+        shutil.rmtree(old, ignore_errors=True)
+        previous.rename(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def fill(unfinished: Path, write: Callable[[Path], object]) -> None:

@@ -1,7 +1,7 @@
 """Where the trainer's figures go: metrics.jsonl, log.json and TensorBoard.
 
-    log = RunLog("output/run", resume_step=0)
-    Trainer(..., callbacks=[log])
+    log = RunLog("output/run", trainer.step, trainer.history)
+    trainer.callbacks.append(log)
 
 A callback is a function `callback(event, step, values)`; the trainer calls it on rank 0 with
     "log"    means over the last logging_steps: loss, <task>/loss, lr …
@@ -10,40 +10,55 @@ A callback is a function `callback(event, step, values)`; the trainer calls it o
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import read_json, write_json, write_text
+from .checkpoint import write_json, write_text
 
 
 class RunLog:
     """Steps only rise: what an interrupted run logged after its last saved state is cut off when it is resumed."""
 
-    def __init__(self, folder: str | Path, resume_step: int = 0, tensorboard: bool = True):
+    def __init__(
+        self,
+        folder: str | Path,
+        resume_step: int = 0,
+        history: Sequence[Mapping[str, Any]] = (),
+        tensorboard: bool = True,
+    ):
+        """history: of the resumed state; the evaluation of its very step may still be to come."""
         self.folder = Path(folder)
         self.metrics = self.folder / "metrics.jsonl"
+        evaluated = history[-1]["step"] if history else 0
+        known = {"train": resume_step, "eval": evaluated}
         lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True) if self.metrics.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= resume_step]
-        if kept != lines or not lines:
-            write_text(self.metrics, "".join(kept))
-        history = self.folder / "log.json"
-        if history.exists():
-            write_json(history, [entry for entry in read_json(history) if entry["step"] <= resume_step])
+        whole = [(json.loads(line), line) for line in lines if line.endswith("\n")]
+        kept = [(values, line) for values, line in whole if values["step"] <= known[values["kind"]]]
+        write_text(self.metrics, "".join(line for _, line in kept))
+        write_json(self.folder / "log.json", list(history))
         self.writer: Any = None
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=resume_step + 1)
+            # it forgets whole steps; what is known of the last one is drawn again
+            self.writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=resume_step)
+            for values, _ in kept:
+                if values["step"] == resume_step:
+                    self.draw(values)
 
     def __call__(self, event: str, step: int, values: Mapping[str, Any]) -> None:
         if event == "epoch":
             write_json(self.folder / "log.json", values["history"])
             return
-        kind = "train" if event == "log" else "eval"
+        line = {"step": step, "kind": "train" if event == "log" else "eval", **values}
         with open(self.metrics, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+            file.write(json.dumps(line) + "\n")
+        self.draw(line)
+
+    def draw(self, line: Mapping[str, Any]) -> None:
         if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(f"{kind}/{name}", value, step)
+            for name, value in line.items():
+                if name not in ("step", "kind"):
+                    self.writer.add_scalar(f"{line['kind']}/{name}", value, line["step"])
             self.writer.flush()

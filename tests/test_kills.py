@@ -1,0 +1,127 @@
+"""Processes killed at random moments, also while they save: no unreadable state, and the end is that of the unbroken run.
+
+Each process is forked from a warm parent, trains the tiny model and is sent SIGKILL after a random time; the next one
+resumes. `python -m pytest -m slow tests/test_kills.py` does it at least 100 times for each variant.
+"""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from model_utils.multitask_model import MultiTaskModel
+from tests.tiny import tiny_model, tiny_trainer
+from trainer.checkpoint import damaged, set_damaged_aside
+from trainer.lock import owned
+from trainer.monitor import RunLog
+from trainer.run_folder import find_state
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulation, FGM, early stopping": {"accumulate": 2, "use_fgm": True, "patience": 6, "eval_steps": 3},
+    "bf16, two workers, kept states": {"precision": "bf16", "num_workers": 2, "keep_states": 2},
+}
+
+
+def train(folder: Path, options: dict[str, Any]) -> None:
+    """What main.py does around the trainer: lock, newest state, resume, logs cut back."""
+    with owned(folder):
+        state = find_state(folder, "auto")
+        trainer = tiny_trainer(MultiTaskModel.from_pretrained(state) if state else tiny_model(), folder, **options)
+        torch.manual_seed(3)
+        if state:
+            trainer.resume(state)
+            if trainer.finished:
+                return
+        set_damaged_aside(folder / "last")
+        trainer.callbacks = [RunLog(folder, trainer.step, trainer.history)]
+        trainer.train()
+
+
+def in_a_process(folder: Path, options: dict[str, Any], kill_after: float | None = None) -> float | None:
+    """Seconds that a run took to its end; None if it was killed before."""
+    start = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setsid()
+            train(folder, options)
+            code = 0
+        finally:
+            os._exit(code)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.killpg(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return None
+    assert os.waitstatus_to_exitcode(status) == 0, "a run failed; its traceback is on stderr"
+    return time.monotonic() - start
+
+
+def kill_and_compare(tmp_path: Path, options: dict[str, Any], kills: int, seed: int) -> dict[str, int]:
+    """Runs killed again and again until `kills` hit; each sequence ends with an unbroken process, then is compared."""
+    options = {"epochs": 2, "save_steps": 2, "logging_steps": 2} | options
+    whole, rng = tmp_path / "whole", random.Random(seed)
+    seconds = in_a_process(whole, options)
+    assert seconds is not None
+    counts = {"kills": 0, "runs": 0, "half-written folders": 0, "gone to last.previous": 0, "before any save": 0}
+    while counts["kills"] < kills:
+        folder = tmp_path / f"killed{counts['runs']}"
+        counts["runs"] += 1
+        for _ in range(8):
+            if in_a_process(folder, options, kill_after=rng.uniform(0.1, 1.0) * seconds) is not None:
+                break
+            counts["kills"] += 1
+            counts["half-written folders"] += any(folder.glob("*.tmp")) or any(folder.glob("states/*.tmp"))
+            counts["gone to last.previous"] += not (folder / "last").exists() and (folder / "last.previous").exists()
+            counts["before any save"] += not any(folder.glob("last*"))
+            for state in ("last", "last.previous", "best"):
+                assert not (folder / state).exists() or not damaged(folder / state), state
+        in_a_process(folder, options)
+        assert_same(folder, whole)
+    return counts
+
+
+def assert_same(ours: Path, theirs: Path) -> None:
+    """Byte for byte: everything of last/ and best/, and the logs."""
+    for part in ("last", "best"):
+        names = sorted(path.relative_to(theirs) for path in (theirs / part).rglob("*") if path.is_file())
+        assert names == sorted(path.relative_to(ours) for path in (ours / part).rglob("*") if path.is_file())
+        for name in names:
+            assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+    for name in ("log.json", "metrics.jsonl"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+    assert curves(ours) == curves(theirs)
+    weights = load_file(ours / "best" / "encoder" / "model.safetensors")
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows."""
+    board = EventAccumulator(str(folder / "tensorboard"), {"scalars": 0}).Reload()
+    return {tag: [(event.step, event.value) for event in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_few_kills(tmp_path, variant):
+    kill_and_compare(tmp_path, VARIANTS[variant], kills=3, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_hundred_kills(tmp_path, variant):
+    counts = kill_and_compare(tmp_path, VARIANTS[variant] | {"save_steps": 1}, kills=100, seed=2)
+    print(f"\n{variant}: {json.dumps(counts)}")
+    assert counts["half-written folders"] > 0, "no kill hit a save"
