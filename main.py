@@ -6,6 +6,7 @@ The rooms never import each other; this file introduces them. Heavy libraries ar
 checked, so that --help and mistakes answer at once.
 """
 
+import errno
 import json
 import logging
 import os
@@ -337,17 +338,21 @@ def run_job(job: Job) -> None:
 
 
 def run(argv: list[str] | None = None) -> int:
-    """main; for what is no bug of ours one line and an exit code (2 wrong input, 3 diverged) instead of a traceback."""
+    """main; for what is no bug of ours one line and an exit code instead of a traceback.
+
+    2 wrong input, 3 diverged, 130 and 143 stopped by a signal, 1 disk or memory full.
+    """
     try:
         main(argv)
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on from the last saved state", file=sys.stderr)
         return 130
     except Exception as error:
-        if not hasattr(error, "exit_code"):
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if not full and not hasattr(error, "exit_code"):
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
+        return getattr(error, "exit_code", 1)
     return 0
 
 
