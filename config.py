@@ -56,6 +56,10 @@ class DataArguments:
     """column with the text: a string, or a list of words (needed for word-level tasks)"""
     text_pair_column: str | None = None
     """column with the second text of a pair; null: single texts"""
+    tag_scheme: Literal["iob2", "iob1", "iobes", "bmes"] = "iob2"
+    """scheme of the word-level tags in the files (iobes is BIOES); they are checked and converted to iob2"""
+    on_bad_record: Literal["error", "skip"] = "error"
+    """error: the first wrong record ends the run with file and line; skip: leave it out, count and list it"""
     train_file: str | None = None
     """.jsonl .json .csv .tsv .conll .txt .parquet, a folder of Dataset.save_to_disk, hub:NAME, or sample:joint"""
     eval_file: str | None = None
