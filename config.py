@@ -346,7 +346,8 @@ def resolve_file(name: str, source: str | None) -> str | None:
     path = Path(source)
     if os.environ.get("DATA_DIR") and path.parts[:1] == ("data",):
         path = Path(os.environ["DATA_DIR"], *path.parts[1:])
-    require(path.exists(), name, f"there is no file {path} (paths count from {Path.cwd()}; DATA_DIR replaces data/)")
+    found = os.path.exists(path)  # unlike Path.exists it is False where a folder on the way may not be entered
+    require(found, name, f"there is no file {path} (paths count from {Path.cwd()}; DATA_DIR replaces data/)")
     return str(path)
 
 

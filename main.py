@@ -212,7 +212,7 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
     if "eval" in job.data.sources:
         batches, rows = build_eval(job, "eval")
         references = job.data.references(rows)
-        gold = references(range(min(len(rows), 64)))
+        gold = references(job.data.indices.get("eval", range(len(rows)))[:64])
         monitor, falls = choose_monitor(
             args.monitor, model.heads, build_trainer(job, model).metric_function(gold, gold)
         )

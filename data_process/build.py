@@ -14,7 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from .checks import DataInfo, scan
+from .checks import DataInfo, check_file
 from .encode import RecordEncoder
 from .errors import DataError
 from .feature_cache import cached_features, content_hash, describe, gold_labels
@@ -83,7 +83,7 @@ class Data:
         gold = gold_labels(self.rows(part), self.schema, self.indices[part])
         counts = {}
         for label in self.schema.labels:
-            values = gold[label.task]
+            values = [value for value in gold[label.task] if value is not None]
             counts[label.task] = Counter(chain.from_iterable(values) if label.level == "word" else values)
         return counts
 
@@ -129,7 +129,10 @@ def build_data(
     schema = Schema(text_column, text_pair_column, columns, tag_scheme)
     if "train" not in files and (shares or tokenizer_path is None or not all(task.get("labels") for task in tasks)):
         raise DataError("arguments", "needed to learn labels, splits or a tokenizer from", "train_file")
-    scans = {part: check_file(part, file, schema, limit, on_bad_record) for part, file in files.items()}
+    scans = {}
+    for part, file in files.items():
+        gold: Literal["required", "optional"] = "optional" if part == "predict" else "required"
+        scans[part] = check_file(file, partial(open_source, file), schema, gold, limit, on_bad_record)
     indices = {part: list(found.kept) for part, found in scans.items() if found.skipped}
     data = Data(schema, scans, dict(files), indices, cache_dir, limit)
     if shares:
@@ -158,25 +161,6 @@ def build_data(
 def checksum(source: str) -> str:
     """sha256 of what decides the records of a source."""
     return content_hash(origin(source))
-
-
-def check_file(
-    part: str, file: str, schema: Schema, limit: int | None, on_bad_record: Literal["error", "skip"]
-) -> DataInfo:
-    """Scan a file, and name the records left out; an error if there is no other."""
-    gold: Literal["required", "optional"] = "optional" if part == "predict" else "required"
-    found = scan(open_source(file), schema, gold, limit, on_bad_record)
-    if found.mixed:
-        found = scan(open_source(file), schema, gold, limit, on_bad_record, found.mixed)
-    total, left_out = found.num_records, len(found.skipped)
-    reasons = [str(error).removeprefix(f"{file}:") for error in found.mistakes]
-    reasons = [f"line {reason}" if reason[0].isdigit() else reason for reason in reasons]
-    if left_out == total:
-        raise DataError(file, f"none of its {total} records can be used; the first: {reasons[0]}")
-    if left_out:
-        more = f" (first {len(reasons)} listed)" if left_out > len(reasons) else ""
-        logger.warning("%s: %d of %d records skipped: %s%s", file, left_out, total, ", ".join(reasons), more)
-    return found
 
 
 def given_labels(task: Mapping[str, Any]) -> LabelVocab | None:

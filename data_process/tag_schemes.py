@@ -53,7 +53,7 @@ def from_iob2(tags: Sequence[str], scheme: str) -> list[str]:
         elif scheme == "iob1":
             out.append(("B" if first and before[2:] == tag[2:] else "I") + tag[1:])
         else:
-            begins, inner, ends, single = LETTERS[scheme]
+            begins, inner, ends, single = tuple(LETTERS[scheme])
             out.append(((single if last else begins) if first else (ends if last else inner)) + tag[1:])
     return out
 

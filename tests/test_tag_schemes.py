@@ -77,7 +77,7 @@ def test_plain_tags_stay(scheme, tags):
 @st.composite
 def iob2(draw):
     """Any legal tags."""
-    tags = []
+    tags: list[str] = []
     for tag in draw(st.lists(st.sampled_from(["O", "B-x", "B-y", "B-x-y", "I-"]), max_size=12)):
         begins = tag != "I-" or not tags or tags[-1] == "O"
         tags.append((tag if tag != "I-" else "B-x") if begins else "I-" + tags[-1][2:])

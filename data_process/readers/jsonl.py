@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 from ..errors import DataError, caught
 from .lines import Items, decode_line, parsed_lines, raw_lines
 
+MAX_DIGITS = 4300  # Python's own limit
+
 _SPACE = re.compile(r"[ \t\r\n]*")  # white space as JSON defines it
 _AFTER_ITEM = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|(\]))")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half a pair, e.g. of an emoji that was cut in two
@@ -87,7 +89,7 @@ def _decode(text: str, start: int, locate: Callable[[int], str]) -> tuple[Any, i
         raise DataError(locate(error.pos), _explain(error)) from None
     except RecursionError:
         raise DataError(locate(start), "invalid JSON: nested too deeply") from None
-    except ValueError as error:  # from the hooks below, and from int() for thousands of digits
+    except ValueError as error:  # from the hooks below
         raise DataError(locate(start), str(error)) from None
 
 
@@ -139,8 +141,15 @@ def _finite(digits: str) -> float:
     return float(digits)
 
 
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits, at most {MAX_DIGITS} are read; write it in quotes")
+    return int(digits)
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON; write a finite number or null")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_int=_whole,
+                            parse_constant=_no_constant)  # fmt: skip
