@@ -20,6 +20,7 @@ import main
 from config import get_args
 from data_loader.collate import Collator
 from data_process.build import Data
+from data_process.tag_schemes import from_iob2
 from model_utils.heads import head_class
 from trainer.metrics import joint_metrics
 
@@ -487,3 +488,21 @@ def test_a_run_with_wrong_records_everywhere(tmp_path: Path, capsys: pytest.Capt
     info = json.loads((tmp_path / "out" / "dataset_info.json").read_text("utf-8"))
     assert {part: (found["records"], found["skipped"]) for part, found in info.items()} == {
         "train": (18, 3), "eval": (6, 1), "predict": (6, 1)}  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["iob1", "iobes", "bmes"])
+def test_a_file_in_another_scheme_gives_the_same_model_inputs(scheme: str, tmp_path: Path) -> None:
+    """Features, gold labels and streamed batches are those of the IOB2 file."""
+    tags = ["O B-x I-x", "B-x B-x O", "B-y I-y I-y", "O O B-x"]
+    jobs = {}
+    for name in ("iob2", scheme):
+        lines = [json.dumps(record(tags=from_iob2(line.split(), name))).encode() for line in tags]
+        jobs[name] = job_of(tmp_path, {f"{name}.jsonl": b"\n".join(lines)}, tag_scheme=name, batch_size=2)
+    ours, plain = jobs[scheme], jobs["iob2"]
+    assert ours.tasks == plain.tasks and ours.data.scans["train"].label_counts == plain.data.scans["train"].label_counts
+    rows = [job.data.rows("train").remove_columns("record") for job in (ours, plain)]
+    assert list(rows[0]) == list(rows[1])
+    gold = [job.data.references(job.data.rows("train"))(range(4)) for job in (ours, plain)]
+    assert gold[0] == gold[1] and gold[0]["slots"] == [line.split() for line in tags]
+    ours.args.streaming = True
+    assert same(main.build_train_loader(ours)(0, 0), main.build_train_loader(plain)(0, 0))

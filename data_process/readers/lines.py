@@ -39,8 +39,8 @@ def parse_text_line(line: bytes, where: str) -> dict[str, Any] | None:
     Raises:
         DataError: the line is not UTF-8, or holds a NUL byte or a carriage return.
     """
-    text = plain_line(line, where).lstrip(_BOM)
-    return {"text": text} if text.strip() else None
+    text = decode_line(line, where).lstrip(_BOM)
+    return {"text": without_end(text, where)} if text.strip() else None
 
 
 def parsed_lines(source: str, parse: Callable[[bytes, str], dict[str, Any] | None]) -> Items:
@@ -117,8 +117,13 @@ def _conversion(encoding: str) -> str:
 
 
 def plain_line(line: bytes, where: str) -> str:
-    """The text of a line without its end, where a carriage return elsewhere cannot be meant."""
-    text = decode_line(line, where).removesuffix("\n").removesuffix("\r")
+    """Decode UTF-8; the line end goes."""
+    return without_end(decode_line(line, where), where)
+
+
+def without_end(text: str, where: str) -> str:
+    """The text of a line. Raises DataError for a carriage return elsewhere than at its end."""
+    text = text.removesuffix("\n").removesuffix("\r")
     if "\r" in text:
         message = f"carriage return at column {text.index(chr(13)) + 1}; remove it, or convert old Mac line ends to \\n"
         raise DataError(where, message)
