@@ -27,7 +27,7 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 STREAMABLE = (".jsonl", ".ndjson", ".txt")
 # What a saved state has in itself: with other values it would be another run, or they would be ignored.
 SETTLED = (
-    *("seed", "text_column", "text_pair_column", "max_length", "eval_ratio", "test_ratio", "debug"),
+    *("seed", "text_column", "text_pair_column", "tag_scheme", "max_length", "eval_ratio", "test_ratio", "debug"),
     *("model_name_or_path", "scratch_vocab_size", "extra_tokens", "shared_layers", "freeze_layers"),
     *("lr", "head_lr", "weight_decay", "warmup_ratio", "warmup_steps", "lr_scheduler", "lr_scheduler_options"),
     *("monitor", "train_data", "eval_data"),
