@@ -27,7 +27,7 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 STREAMABLE = (".jsonl", ".ndjson", ".txt")
 # What a saved state has in itself: with other values it would be another run, or they would be ignored.
 SETTLED = (
-    *("seed", "text_column", "text_pair_column", "max_length", "eval_ratio", "test_ratio", "debug"),
+    *("seed", "text_column", "text_pair_column", "tag_scheme", "max_length", "eval_ratio", "test_ratio", "debug"),
     *("model_name_or_path", "scratch_vocab_size", "extra_tokens", "shared_layers", "freeze_layers"),
     *("lr", "head_lr", "weight_decay", "warmup_ratio", "warmup_steps", "lr_scheduler", "lr_scheduler_options"),
     *("monitor", "train_data", "eval_data"),
@@ -56,6 +56,10 @@ class DataArguments:
     """column with the text: a string, or a list of words (needed for word-level tasks)"""
     text_pair_column: str | None = None
     """column with the second text of a pair; null: single texts"""
+    tag_scheme: Literal["iob2", "iob1", "iobes", "bmes"] = "iob2"
+    """scheme of the word-level tags in the files (iobes is BIOES); they are checked and converted to iob2"""
+    on_bad_record: Literal["error", "skip"] = "error"
+    """error: the first wrong record ends the run with file and line; skip: leave it out, count and list it"""
     train_file: str | None = None
     """.jsonl .json .csv .tsv .conll .txt .parquet, a folder of Dataset.save_to_disk, hub:NAME, or sample:joint"""
     eval_file: str | None = None
@@ -342,7 +346,8 @@ def resolve_file(name: str, source: str | None) -> str | None:
     path = Path(source)
     if os.environ.get("DATA_DIR") and path.parts[:1] == ("data",):
         path = Path(os.environ["DATA_DIR"], *path.parts[1:])
-    require(path.exists(), name, f"there is no file {path} (paths count from {Path.cwd()}; DATA_DIR replaces data/)")
+    found = os.path.exists(path)  # unlike Path.exists it is False where a folder on the way may not be entered
+    require(found, name, f"there is no file {path} (paths count from {Path.cwd()}; DATA_DIR replaces data/)")
     return str(path)
 
 

@@ -103,7 +103,8 @@ def build_data(job: Job) -> None:
     scratch = job.folder is None and args.model_name_or_path.startswith("scratch:")
     job.data = build.build_data(
         files, job.tasks, {task["name"]: head_class(task["kind"]).LABEL_LEVEL for task in job.tasks},
-        text_column=args.text_column, text_pair_column=args.text_pair_column, shares=shares, seed=args.seed,
+        text_column=args.text_column, text_pair_column=args.text_pair_column, tag_scheme=args.tag_scheme,
+        on_bad_record=args.on_bad_record, shares=shares, seed=args.seed,
         tokenizer_path=None if scratch else str(job.folder or args.model_name_or_path),
         vocab_size=args.scratch_vocab_size, extra_tokens=() if job.folder else args.extra_tokens,
         max_length=args.max_length, cache_dir=args.cache_dir, limit=64 if args.debug else None,
@@ -212,7 +213,7 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
     if "eval" in job.data.sources:
         batches, rows = build_eval(job, "eval")
         references = job.data.references(rows)
-        gold = references(range(min(len(rows), 64)))
+        gold = references(job.data.indices.get("eval", range(len(rows)))[:64])
         monitor, falls = choose_monitor(
             args.monitor, model.heads, build_trainer(job, model).metric_function(gold, gold)
         )

@@ -4,18 +4,22 @@
     info.label_counts["intent"]     # {"PlayMusic": 1914, ...}
 
 One pass in constant memory (plus one label per record for stratified splits). The first wrong record raises `DataError`
-with `file:line: field: what is wrong and what would be right`.
+with `file:line: field: what is wrong and what would be right`, or is left out and remembered (on_bad_record="skip").
 """
 
+import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
 from .errors import DataError
-from .labels import is_entity_tag
-from .schema import LabelColumn, Schema, names
+from .record_checks import check_record, wrong_tag_set
+from .schema import Schema, names
+
+logger = logging.getLogger(__name__)
+LISTED = 10  # mistakes of a file that are shown
 
 
 @dataclass
@@ -23,111 +27,110 @@ class DataInfo:
     """What a scan found."""
 
     num_records: int = 0
+    """those left out included"""
     label_counts: dict[str, Counter[str]] = field(default_factory=dict)
     """task -> label -> occurrences (records for "sequence", words for "word")"""
     strata: list[str] = field(default_factory=list)
-    """the first sequence-level label of each record, for stratified splits; "" without one"""
+    """the first sequence-level label of each good record, for stratified splits; "" without one"""
+    skipped: list[int] = field(default_factory=list)
+    """numbers of the records left out, from 0"""
+    mistakes: list[DataError] = field(default_factory=list)
+    """why the first of them were left out"""
+    mixed: set[str] = field(default_factory=set)
+    """tasks with entities in some records and other tags in others: scan again with these `entities`"""
+
+    @property
+    def kept(self) -> Sequence[int]:
+        """Numbers of the good records."""
+        wrong = set(self.skipped)
+        return [n for n in range(self.num_records) if n not in wrong] if wrong else range(self.num_records)
+
+    def skip(self, error: DataError) -> None:
+        self.skipped.append(self.num_records)
+        if len(self.mistakes) < LISTED:
+            self.mistakes.append(error)
+
+    def reasons(self, file: str) -> list[str]:
+        """The first mistakes as `line 5: tags: …`."""
+        texts = [str(error).removeprefix(file).lstrip(": ") for error in self.mistakes]
+        return [f"line {text}" if text[0].isdigit() else text for text in texts]
 
 
-def scan(
-    records: Iterable[tuple[str, dict[str, Any]]],
+def check_file(
+    file: str,
+    read: Callable[[], Iterable[tuple[str, Any]]],
     schema: Schema,
     gold: Literal["required", "optional"],
     limit: int | None = None,
+    on_bad_record: Literal["error", "skip"] = "error",
 ) -> DataInfo:
-    """Check all records (or the first `limit`); gold labels may be absent or null only where they are "optional"."""
+    """Scan what `read()` gives, again if need be, and warn of the records left out; an error if there is no other."""
+    found = scan(read(), schema, gold, limit, on_bad_record)
+    if found.mixed:
+        found = scan(read(), schema, gold, limit, on_bad_record, found.mixed)
+    total, reasons = found.num_records, found.reasons(file)
+    if total == len(found.skipped):
+        raise DataError(file, f"none of its {total} records can be used; the first: {reasons[0]}")
+    if found.skipped:
+        more = f" (first {LISTED} listed)" if len(found.skipped) > LISTED else ""
+        logger.warning("%s: %d of %d records skipped: %s%s", file, len(found.skipped), total, ", ".join(reasons), more)
+    return found
+
+
+def scan(
+    records: Iterable[tuple[str, Any]],
+    schema: Schema,
+    gold: Literal["required", "optional"],
+    limit: int | None = None,
+    on_bad_record: Literal["error", "skip"] = "error",
+    entities: Collection[str] = (),
+) -> DataInfo:
+    """Check all records (or the first `limit`); gold labels may be absent or null only where they are "optional".
+
+    Args:
+        records: (where, record), or (where, DataError) for a record that could not be read.
+        entities: tasks that are known to have entities, so that any other tag is a mistake of its record.
+    """
     info = DataInfo(label_counts={label.task: Counter() for label in schema.labels})
     types: dict[str, type] = {}  # task -> type of its labels
     first: dict[str, dict[str, str]] = {label.task: {} for label in schema.labels}  # task -> tag -> where it came up
     for where, record in islice(records, limit):
-        check_text(where, record, schema.text_column)
-        if schema.text_pair_column:
-            check_text(where, record, schema.text_pair_column)
-        stratum = ""
-        for label in schema.labels:
-            value = record.get(label.column)
-            if value is None:
-                if gold == "required":
-                    raise DataError(where, missing(record, label.column, "a gold label"), label.column)
-                continue
-            if label.level == "word":
-                check_tags(where, label, value, schema.text(record))
-                tags = names(value, "word")
-                info.label_counts[label.task].update(tags)
-                first[label.task] |= {tag: where for tag in tags if tag not in first[label.task]}
-            else:
-                check_label(where, label, value, types)
-                stratum = stratum or str(value)
-                info.label_counts[label.task][str(value)] += 1
-        info.strata.append(stratum)
+        try:
+            check_record(where, record, schema, gold, types, entities)
+        except DataError as error:
+            if on_bad_record == "error":
+                raise
+            info.skip(error)
+        else:
+            learn(info, where, record, schema, types, first)
         info.num_records += 1
     for label in schema.labels:
-        check_tag_set(label, first[label.task])
+        wrong = wrong_tag_set(label, first[label.task], schema.tag_scheme)
+        if wrong and on_bad_record == "error":
+            raise wrong
+        if wrong:
+            info.mixed.add(label.task)
     return info
 
 
-def missing(record: dict[str, Any], column: str, needed: str) -> str:
-    if column in record:
-        return f"is null; {needed} is needed here"
-    return f"no such column; this record has {', '.join(map(repr, record)) or 'none'}"
-
-
-def check_text(where: str, record: dict[str, Any], column: str) -> None:
-    text = record.get(column)
-    if text is None:
-        raise DataError(where, missing(record, column, "a text"), column)
-    if isinstance(text, str):
-        if not text.strip():
-            raise DataError(where, "is empty; remove the record or give it a text", column)
-    elif not isinstance(text, list):
-        raise DataError(where, f"must be a string or a list of words, found {kind(text)}", column)
-    else:
-        for number, word in enumerate(text, 1):
-            if not isinstance(word, str):
-                raise DataError(where, f"word {number} must be a string, found {kind(word)}", column)
-        if not any(word.strip() for word in text):
-            raise DataError(where, "has no words; remove the record or give it a text", column)
-
-
-def check_label(where: str, label: LabelColumn, value: Any, types: dict[str, type]) -> None:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise DataError(where, f"must be a label: a string or an integer, found {kind(value)}", label.column)
-    if isinstance(value, str) and not value.strip():
-        raise DataError(where, "is an empty label", label.column)
-    usual = types.setdefault(label.task, type(value))
-    if usual is not type(value):
-        message = f"found {kind(value)} after labels of type {usual.__name__}; use one type"
-        raise DataError(where, message, label.column)
-
-
-def check_tags(where: str, label: LabelColumn, value: Any, words: Any) -> None:
-    """Tags must be strings, one per word, and legal IOB2 (B- begins, I- only goes on)."""
-    if not isinstance(value, str | list):
-        raise DataError(where, f"must be a list of tags, one per word, found {kind(value)}", label.column)
-    for number, tag in enumerate(value, 1):
-        if not isinstance(tag, str) or not tag:
-            raise DataError(where, f"tag {number} must be a string, not empty, found {kind(tag)}", label.column)
-    tags = names(value, "word")
-    if len(tags) != len(words):
-        message = f"{len(tags)} tags for {len(words)} words; there must be one tag per word"
-        raise DataError(where, message, label.column)
-    for number, (before, tag) in enumerate(zip(["O", *tags], tags, strict=False), 1):
-        if tag.startswith("I-") and before not in (f"B-{tag[2:]}", tag):
-            message = f"{tag} at word {number} follows {before}; an entity must begin with B-{tag[2:]}"
-            raise DataError(where, message, label.column)
-
-
-def check_tag_set(label: LabelColumn, first: dict[str, str]) -> None:
-    """Where there are entities, every tag is O, B-x or I-x: the metrics know no other scheme (as BIOES).
-
-    first: tag -> where it came up first.
-    """
-    if any(is_entity_tag(tag) for tag in first):
-        for tag, where in first.items():
-            if tag != "O" and not is_entity_tag(tag):
-                message = f"found the tag {tag!r} in data with entities; use IOB2: B-x, then I-x, else O"
-                raise DataError(where, message, label.column)
-
-
-def kind(value: Any) -> str:
-    return "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+def learn(
+    info: DataInfo,
+    where: str,
+    record: dict[str, Any],
+    schema: Schema,
+    types: dict[str, type],
+    first: dict[str, dict[str, str]],
+) -> None:
+    """Count the labels of a good record."""
+    found = schema.gold(record)
+    for label in schema.labels:
+        if label.task not in found:
+            continue
+        if label.level == "word":
+            info.label_counts[label.task].update(found[label.task])
+            for tag in names(record[label.column], "word"):
+                first[label.task].setdefault(tag, where)
+        else:
+            types.setdefault(label.task, type(record[label.column]))
+            info.label_counts[label.task][found[label.task]] += 1
+    info.strata.append(next((found[n.task] for n in schema.labels if n.level == "sequence" and n.task in found), ""))

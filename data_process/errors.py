@@ -4,6 +4,9 @@
     # str(error) == "train.jsonl:17: text: expected a string, found 3"
 """
 
+from collections.abc import Callable
+from typing import Any
+
 
 class DataError(ValueError):
     """Wrong input data; a typo of the user's, not a bug of ours.
@@ -25,3 +28,11 @@ class DataError(ValueError):
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.field, self.message) if part is not None)
+
+
+def caught(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function returns, or the DataError that it raises: one wrong record need not be the end of a file."""
+    try:
+        return function(*arguments)
+    except DataError as error:
+        return error

@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,17 @@ from .encode import RecordEncoder
 from .schema import Schema
 
 logger = logging.getLogger(__name__)
-VERSION = 1  # raise it when the meaning of a column changes
+VERSION = 2  # raise it when the meaning of a column changes
 CHUNK = 1000
 
 
 def cached_features(
     source: str,
-    records: Iterable[tuple[str, dict[str, Any]]],
+    records: Iterable[tuple[str, Any]],
     encoder: RecordEncoder,
     folder: str | Path,
     limit: int | None = None,
+    skipped: Collection[int] = (),
 ) -> Any:
     """A `datasets.Dataset` of features, from the cache if it is there.
 
@@ -42,25 +43,31 @@ def cached_features(
         records: the records of that source; only iterated if the cache has no entry.
         folder: the cache folder; made if missing.
         limit: only the first so many records.
+        skipped: numbers of records that are wrong; their rows hold nothing but the number, and nobody asks for them.
     """
     from datasets import Dataset
 
-    path = Path(folder, f"{Path(source).stem[:40]}-{cache_key(source, encoder, limit)}.arrow")
+    path = Path(folder, f"{Path(source).stem[:40]}-{cache_key(source, encoder, limit, skipped)}.arrow")
     if path.is_file():
         logger.info("%s: encoded features taken from %s", source, path)
     else:
-        write_arrow(path, encode_all(islice(records, limit), encoder), arrow_schema(encoder.schema, encoder.tokenizer))
+        rows = encode_all(islice(records, limit), encoder, frozenset(skipped))
+        write_arrow(path, rows, arrow_schema(encoder.schema, encoder.tokenizer))
     return Dataset.from_file(str(path))
 
 
-def encode_all(records: Iterable[tuple[str, dict[str, Any]]], encoder: RecordEncoder) -> Iterator[list[dict[str, Any]]]:
+def encode_all(
+    records: Iterable[tuple[str, Any]], encoder: RecordEncoder, skipped: Collection[int] = ()
+) -> Iterator[list[dict[str, Any]]]:
     quiet = {} if sys.stderr.isatty() else {"disable": True}  # an explicit disable=None would overrule TQDM_DISABLE
     numbered = iter(tqdm(enumerate(record for _, record in records), desc="encode", unit=" records", **quiet))
     while chunk := list(islice(numbered, CHUNK)):
-        features = encoder(chunk)
-        for feature, (_, record) in zip(features, chunk, strict=True):
+        good = [(number, record) for number, record in chunk if number not in skipped]
+        features = encoder(good) if good else []
+        for feature, (_, record) in zip(features, good, strict=True):
             feature["record"] = json.dumps(record, ensure_ascii=False, default=str)  # str: Parquet has dates
-        yield features
+        wrong = [{"sample_id": number, "record": "{}"} for number, _ in chunk if number in skipped]
+        yield sorted([*features, *wrong], key=lambda row: row["sample_id"])
 
 
 def write_arrow(path: Path, chunks: Iterator[list[dict[str, Any]]], schema: pa.Schema) -> None:
@@ -91,7 +98,7 @@ def arrow_schema(schema: Schema, tokenizer: Any) -> pa.Schema:
     return pa.schema([*fields, ("truncated", pa.bool_()), ("record", pa.string())])
 
 
-def cache_key(source: str, encoder: RecordEncoder, limit: int | None) -> str:
+def cache_key(source: str, encoder: RecordEncoder, limit: int | None, skipped: Collection[int] = ()) -> str:
     """Hash of everything that decides the features."""
     tokenizer = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
     settings = {
@@ -100,6 +107,7 @@ def cache_key(source: str, encoder: RecordEncoder, limit: int | None) -> str:
         "labels": {task: vocab.names for task, vocab in encoder.vocabs.items()},
         "max_length": encoder.max_length,
         "limit": limit,
+        "skipped": sorted(skipped),
         "tokenizer": tokenizer | {"truncation": None, "padding": None},  # these two change with every call
         "inputs": encoder.tokenizer.model_input_names,
         "filler": encoder.filler,

@@ -7,6 +7,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from .tag_schemes import to_iob2
+
 
 @dataclass(frozen=True)
 class LabelColumn:
@@ -25,6 +27,8 @@ class Schema:
     text_column: str
     text_pair_column: str | None
     labels: tuple[LabelColumn, ...]
+    tag_scheme: str = "iob2"
+    """of the tags in the records; `gold` gives IOB2"""
 
     @property
     def word_level(self) -> bool:
@@ -40,7 +44,11 @@ class Schema:
     def gold(self, record: dict[str, Any]) -> dict[str, Any]:
         """Gold labels by task, in label names; a task whose column is absent or null is left out."""
         values = {label.task: (record.get(label.column), label.level) for label in self.labels}
-        return {task: names(value, level) for task, (value, level) in values.items() if value is not None}
+        return {task: self._labels(value, level) for task, (value, level) in values.items() if value is not None}
+
+    def _labels(self, value: Any, level: str) -> Any:
+        found = names(value, level)
+        return found if level != "word" or self.tag_scheme == "iob2" else to_iob2(found, self.tag_scheme)
 
     def _form(self, text: str | list[str]) -> str | list[str]:
         if isinstance(text, str):

@@ -4,16 +4,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import sample_data
-from .readers import read_records
+from .errors import DataError
+from .readers import read_items
 
 SAMPLE = "sample:joint"
 
 
-def open_source(source: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """`(where, record)` of every record; `where` is what an error message names. Raises DataError."""
+def open_source(source: str) -> Iterator[tuple[str, dict[str, Any] | DataError]]:
+    """`(where, record)` of every record; `where` is what an error message names.
+
+    A record that cannot be read is the DataError that says why. Raises DataError for the file as a whole.
+    """
     if source == SAMPLE:
         return ((f"{SAMPLE}:{number}", record) for number, record in enumerate(sample_data.generate(), 1))
-    return read_records(source)
+    return read_items(source)
 
 
 def origin(source: str) -> str:

@@ -16,7 +16,7 @@ TEXT = Schema("text", None, ())
 SINGLE = Schema("text", None, (INTENT,))
 WORDS = Schema("text", None, (SLOTS,))
 PAIR = Schema("text", "other", ())
-SCHEME = "in data with entities; use IOB2: B-x, then I-x, else O"
+PLAIN = "in data with entities of IOB2; use O for words outside of entities"
 
 
 def record(**columns: Any) -> dict[str, Any]:
@@ -51,6 +51,12 @@ BAD: list[tuple[Schema, dict[str, Any], str]] = [
     (SINGLE, record(label=["a"]), """label: must be a label: a string or an integer, found list "['a']\""""),
     (SINGLE, record(label=" "), "label: is an empty label"),
     (SINGLE, record(label=""), "label: is an empty label"),
+    (SINGLE, record(label="a\nb"), r"label: label 'a\nb' holds the control character U+000A; remove it"),
+    (SINGLE, record(label="x" * 300),
+     "label: label of 300 characters, at most 256 are usual; is this the right column?"),
+    (WORDS, tags("O\x00"), r"tags: tag 'O\x00' holds the control character U+0000; remove it"),
+    (TEXT, {"text": "ab" * 600_000},
+     "text: has 1,200,000 characters, at most 1,000,000 are read; are line ends lost? Else split it"),
     # one label per word
     (WORDS, record(), "tags: no such column; this record has 'text'"),
     (WORDS, record(tags=None), "tags: is null; a gold label is needed here"),
@@ -62,12 +68,16 @@ BAD: list[tuple[Schema, dict[str, Any], str]] = [
     (WORDS, record(tags=["O"]), "tags: 1 tags for 2 words; there must be one tag per word"),
     (WORDS, record(tags=[]), "tags: 0 tags for 2 words; there must be one tag per word"),
     (WORDS, record(tags="O O O"), "tags: 3 tags for 2 words; there must be one tag per word"),
-    (WORDS, tags("I-x"), "tags: I-x at word 1 follows O; an entity must begin with B-x"),
-    (WORDS, tags("B-x", "O", "I-x"), "tags: I-x at word 3 follows O; an entity must begin with B-x"),
-    (WORDS, tags("B-x", "I-y"), "tags: I-y at word 2 follows B-x; an entity must begin with B-y"),
-    (WORDS, tags("O", "B-x", "E-x"), f"tags: found the tag 'E-x' {SCHEME}"),
-    (WORDS, tags("B-x", "NOUN"), f"tags: found the tag 'NOUN' {SCHEME}"),
-    (WORDS, tags("B-x", "B-"), f"tags: found the tag 'B-' {SCHEME}"),
+    (WORDS, tags("I-x"),
+     "tags: I-x at word 1, between the start and the end, is illegal in IOB2: it must be B-x; "
+     "legal with --tag_scheme iob1"),
+    (WORDS, tags("B-x", "O", "I-x"),
+     "tags: I-x at word 3, between O and the end, is illegal in IOB2: it must be B-x"),
+    (WORDS, tags("B-x", "I-y"), "tags: I-y at word 2, between B-x and the end, is illegal in IOB2: it must be B-y"),
+    (WORDS, tags("O", "B-x", "E-x"),
+     "tags: E-x at word 3 is not of IOB2: O, B-x, I-x; legal with --tag_scheme iobes or bmes"),
+    (WORDS, tags("B-x", "NOUN"), "tags: NOUN at word 2 is not of IOB2: O, B-x, I-x"),
+    (WORDS, tags("B-x", "B-"), "tags: B- at word 2 is not of IOB2: O, B-x, I-x"),
 ]  # fmt: skip
 
 
@@ -78,8 +88,7 @@ def test_mistakes(schema: Schema, wrong: dict[str, Any], message: str) -> None:
     def records() -> Any:
         yield "data.jsonl:1", {"text": ["a"], "other": "a", "label": "A", "tags": ["O"]}
         yield "data.jsonl:7", wrong
-        if SCHEME not in message:  # this one is known at the end only
-            pytest.fail("read on after a mistake")
+        pytest.fail("read on after a mistake")
 
     with pytest.raises(DataError) as error:
         scan(records(), schema, "required")
@@ -97,10 +106,39 @@ def test_labels_of_two_types(first: Any) -> None:
 
 def test_another_scheme_is_reported_where_it_begins() -> None:
     """Single-word entities of BIOES may come up long before the first B-."""
-    records = [("f:1", tags("O", "S-x")), ("f:4", tags("S-x")), ("f:9", tags("B-x", "E-x"))]
-    with pytest.raises(DataError, match=r"^f:1: tags: found the tag 'S-x' in data with entities"):
+    records = [("f:1", tags("O", "S-x")), ("f:4", tags("S-x")), ("f:9", tags("B-x"))]
+    hint = "in data with entities of IOB2; use --tag_scheme iobes or bmes"
+    for some in (records, records[:2]):
+        with pytest.raises(DataError, match=rf"^f:1: tags: found the tag 'S-x' {hint}$"):
+            scan(some, WORDS, "required")
+
+
+def test_plain_tags_beside_entities_are_known_at_the_end() -> None:
+    records = [("f:1", tags("O", "NOUN")), ("f:4", tags("VERB")), ("f:9", tags("B-x"))]
+    with pytest.raises(DataError) as error:
         scan(records, WORDS, "required")
-    assert scan(records[:2], WORDS, "required").label_counts == {"slots": {"O": 1, "S-x": 2}}
+    assert str(error.value) == f"f:1: tags: found the tag 'NOUN' {PLAIN}"
+    found = scan(records, WORDS, "required", on_bad_record="skip")
+    assert (found.mixed, found.skipped) == ({"slots"}, [])
+    found = scan(records, WORDS, "required", on_bad_record="skip", entities=found.mixed)
+    assert (found.skipped, found.kept, found.label_counts) == ([0, 1], [2], {"slots": {"B-x": 1}})
+    assert [str(mistake) for mistake in found.mistakes] == [
+        f"f:1: tags: found the tag 'NOUN' {PLAIN}",
+        f"f:4: tags: found the tag 'VERB' {PLAIN}",
+    ]
+
+
+def test_left_out_records_leave_no_trace() -> None:
+    """A wrong record teaches neither labels nor their type; the numbers of the others stay."""
+    both = Schema("text", None, (INTENT, SLOTS))
+    good = {"text": ["a"], "label": "A", "tags": ["B-x"]}
+    records = [("f:1", good | {"label": 7, "tags": ["I-x"]}), ("f:2", good), ("f:3", DataError("f:3", "broken"))]
+    records += [("f:4", good | {"label": 3}), ("f:5", good | {"label": "B"})]
+    found = scan(records, both, "required", on_bad_record="skip")
+    assert (found.num_records, found.skipped, found.kept, found.strata) == (5, [0, 2, 3], [1, 4], ["A", "B"])
+    assert found.label_counts == {"intent": {"A": 1, "B": 1}, "slots": {"B-x": 2}}
+    with pytest.raises(DataError, match=r"^f:3: broken$"):
+        scan(records[1:], both, "required")
 
 
 LEGAL: list[tuple[Schema, dict[str, Any], dict[str, dict[str, int]]]] = [

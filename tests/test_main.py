@@ -234,7 +234,7 @@ MISTAKES: dict[str, tuple[list[str] | None, dict[str, Any], str]] = {
     "wrong column": (LINES, {"text_column": "words"}, "bad.jsonl:1: words: no such column; this record has 'tokens'"),
     "wrong label column": (LINES, {"tasks": json.dumps(TASKS).replace('"tags"', '"y"')}, "bad.jsonl:1: y: no such"),
     "unequal lengths": ([*LINES[:4], LINES[0].replace('"O", ', "")], {}, "bad.jsonl:5: tags: 1 tags for 2 words"),
-    "illegal tags": ([*LINES[:2], LINES[0].replace("B-x", "I-x")], {}, "bad.jsonl:3: tags: I-x at word 2 follows O"),
+    "illegal tags": ([*LINES[:2], LINES[0].replace("B-x", "I-x")], {}, "bad.jsonl:3: tags: I-x at word 2, between O"),
     "unknown metric": (LINES, {"monitor": "slots/f2"}, "monitor: unknown metric 'slots/f2'; there are"),
     "unknown schedule": (LINES, {"lr_scheduler": "lin"}, "lr_scheduler: unknown schedule 'lin'; there are linear"),
     "unknown head option": (LINES, {"tasks": json.dumps(TASKS).replace("decoder", "dekoder")}, "no option 'dekoder'"),

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from data_process.errors import DataError
-from data_process.readers import parse_jsonl_line, parse_text_line, read_records
+from data_process.readers import parse_jsonl_line, parse_text_line, read_items, read_records
 
 BOM = b"\xef\xbb\xbf"
 UNICODE_ENDS = "a\u2028b\u0085c\u2029d\x0be\x0cf"  # str.splitlines() would cut at each of them
@@ -105,7 +105,7 @@ BAD: list[tuple[str, bytes, int | None, str]] = [
     ("nan.jsonl", b'{"a": 1}\n{"a": NaN}\n', 2, r"NaN is not JSON"),
     ("infinity.jsonl", b'{"a": [-Infinity]}\n', 1, r"-Infinity is not JSON"),
     ("overflow.jsonl", b'{"a": 1e999}\n', 1, r"1e999 is too large for a float"),
-    ("digits.jsonl", b'{"a": ' + b"1" * 5000 + b"}\n", 1, r"4300 digits"),
+    ("digits.jsonl", b'{"a": ' + b"1" * 5000 + b"}\n", 1, r"5000 digits, at most 4300"),
     ("deep.jsonl", b'{"a": ' + b"[" * 100_000, 1, r"nested too deeply"),
     ("surrogate.jsonl", b'{"a": 1}\n{"a": "\\uD83D"}\n', 2, r"half a surrogate pair"),
     ("control.jsonl", b'{"a": "\t"}\n', 1, r"invalid JSON at column 8: Invalid control character"),
@@ -126,6 +126,10 @@ BAD: list[tuple[str, bytes, int | None, str]] = [
     ("open_quote.csv", b'a,b\n1,2\n3,"4\n5,6\n', 3, r"quoted value .* is not closed"),
     ("inner_quote.csv", b'a,b\n1,"x"y"\n', 2, r'write inner quotes as ""'),
     ("mac.csv", b"a,b\r1,2\r", 1, r"carriage return .* old Mac line ends"),
+    ("tabs.csv", b"a\tb\n1\t2\n", 1, r"the header is one column, 'a\\tb'; if '\\t' separates .* name the file \.tsv"),
+    ("semicolons.csv", b"a;b\n1;2\n", 1, r"the header is one column, 'a;b'; if ';' separates the columns, use commas"),
+    ("commas.tsv", b"a,b\n1,2\n", 1, r"the header is one column, 'a,b'; .* name the file \.csv"),
+    ("mac.tsv", b"a\tb\r1\t2\r", 1, r"carriage return at column 4; .* old Mac line ends"),
     ("short_row.tsv", b"a\tb\n1\t2\n3 4\n", 3, r"expected 2 columns \(a, b\), found 1"),
     ("quoted_tab.tsv", b'a\tb\n"x\ty"\tz\n', 2, r"found 3; a value holds no tab"),
     ("duplicate_header.tsv", b"a\ta\n1\t2\n", 1, r"the header names the column 'a' twice"),
@@ -138,15 +142,20 @@ BAD: list[tuple[str, bytes, int | None, str]] = [
     ("no_word.conll", b"\tO\n", 1, r"word or tag is empty"),
     ("twice.conll", b"# x = 1\n# x = 2\na O\n", 2, r"x: the block already has a column of this name"),
     ("tokens.conll", b"# tokens = 1\na O\n", 1, r"tokens: the block already has a column of this name"),
+    ("no_blank_lines.conll", b"a O\n\n" + b"b O\n" * 1001, 3, r"1,001 words without a blank line; .* ends a sentence"),
+    ("mac.conll", b"a O\rb O\r", 1, r"carriage return at column 4"),
     ("lonely_comment.conll", b"a O\n\n# x = 1\n\nb O\n", 3, r"a comment without words"),
     # encoding
+    ("mac.txt", b"one\rtwo\r", 1, r"carriage return at column 4; remove it, or convert old Mac line ends to \\n"),
+    ("mac.jsonl", b'{"a": 1}\r{"a": 2}\r', 1, r"more text after the object at column 9; .* old Mac line ends"),
     ("gbk.txt", "abc\n中文句子\n".encode("gb18030"), 2, r"0xd6 at byte 1 .*iconv -f GB18030 -t UTF-8"),
     ("gbk.csv", "a,b\n1,中文\n".encode("gb18030"), 2, r"0xd6 at byte 3 .*iconv -f GB18030"),
     ("gbk.json", '[{"a": 1},\n{"a": "中文"}]'.encode("gb18030"), 2, r"iconv -f GB18030"),
     ("latin1.jsonl", b'{"a": 1}\n{"a": "caf\xe9"}\n', 2, r"0xe9 at byte 11 .*iconv -f ENCODING"),
     ("latin1.conll", b"a O\ncaf\xe9 O\n", 2, r"0xe9 at byte 4 "),
     ("cut.txt", "ab\n中".encode()[:-1], 2, r"ends in the middle of a character"),
-    ("utf16.txt", "a\n文".encode("utf-16"), 1, r"NUL byte .*iconv -f UTF-16"),
+    ("utf16.txt", "a\n文".encode("utf-16"), 1, r"this is a UTF-16 file: .*iconv -f UTF-16"),
+    ("utf16_no_mark.txt", "a\n文".encode("utf-16-le"), 1, r"NUL byte .*iconv -f UTF-16"),
     ("utf16.jsonl", "﻿中文".encode("utf-16-le"), 1, r"this is a UTF-16 file: .*iconv -f UTF-16"),
     ("nul.jsonl", b'{"a": 1}\n{"a": "x\0"}\n', 2, r"NUL byte at byte 9 of the line"),
     ("nul.tsv", b"a\n\0\n", 2, r"NUL byte at byte 1 of the line"),
@@ -161,6 +170,10 @@ BAD: list[tuple[str, bytes, int | None, str]] = [
     ("empty.txt", BOM + b"\n", None, r"no records in it; expected one text per line"),
     ("plain.jsonl.gz", b'{"a": 1}\n', None, r"not a sound gzip file .*drop \.gz"),
     ("cut.txt.gz", gzip.compress(b"one\n" * 9)[:-12], 1, r"gzip file is damaged or cut off"),
+    ("pickle.jsonl", pickle.dumps([{"a": 1}]), None, r"no text: this is a pickle, which is never opened"),
+    ("zip.csv", b"PK\x03\x04\x14", None, r"no text: this is a zip archive .*\.jsonl"),
+    ("gzip.txt", gzip.compress(b"a"), None, r"no text: this is a gzip file; add \.gz to its name"),
+    ("parquet.json", b"PAR1\x15\x04", None, r"no text: this is a Parquet file"),
     ("empty.parquet", b"", None, r"not a readable Parquet file: ArrowInvalid"),
     ("x.xlsx", b"PK", None, r"unknown suffix; known suffixes: \.jsonl .*\.parquet"),
     ("x", b"a\n", None, r"unknown suffix; known suffixes"),
@@ -284,6 +297,7 @@ def test_jsonl_round_trip(
 @FAST
 @given(data=st.data(), header=st.lists(NAME, min_size=1, max_size=3, unique=True), bom=st.booleans())
 def test_csv_round_trip(tmp_path: Path, data: st.DataObject, header: list[str], bom: bool) -> None:
+    assume(len(header) > 1 or not set("\t;") & set(header[0]))  # would be taken for other separators
     rows = data.draw(st.lists(st.tuples(*[CELL] * len(header)), min_size=1, max_size=4))
     path = tmp_path / "a.csv"
     with open(path, "w", encoding="utf-8-sig" if bom else "utf-8", newline="") as file:
@@ -454,3 +468,42 @@ def test_hub_offline_in_a_fresh_process(tmp_path: Path) -> None:
     assert re.match(r"DataError True cannot be loaded .*: BuilderConfig 'large' not found\. ", lines[4])
     assert re.match(r"DataError True expected hub:NAME\?name=CONFIG&split=SPLIT ", lines[5])
     assert re.match(r"hub:nyu-mll/glue\?name=mrpc: cannot be loaded .*OfflineModeIsEnabled", lines[6])
+
+
+# What comes behind a wrong record: (file name, bytes, [what follows "path:" -> record, or the start of its mistake]).
+# fmt: off
+GOES_ON: list[tuple[str, bytes, list[tuple[int | str, Any]]]] = [
+    ("a.jsonl", b'{"a": 1}\nx\n\n[]\n{"a": "\xff"}\n{"a": 2}\n',
+     [(1, {"a": 1}), (2, "2: invalid JSON"), (4, "4: expected a JSON object"), (5, "5: not UTF-8"), (6, {"a": 2})]),
+    ("a.json", b'[{"a": 1},\n2, {"a":\n"\\ud800"}, {"a": 3}]',
+     [("item 1", {"a": 1}), ("item 2", "2: expected a"), ("item 3", "2: half a surrogate"), ("item 4", {"a": 3})]),
+    ("a.txt", b"a\nb\0\n\nc\rd\ne", [(1, {"text": "a"}), (2, "2: NUL"), (4, "4: carriage"), (5, {"text": "e"})]),
+    ("a.csv", b'a,b\n1,2\n3\n"x\n\xff",5\n6,7\n',
+     [(2, {"a": "1", "b": "2"}), (3, "3: expected 2"), (4, "5: not UTF-8"), (6, {"a": "6", "b": "7"})]),
+    ("a.tsv", b"a\tb\n1\t2\n3\n\xff\t4\n5\t6\n",
+     [(2, {"a": "1", "b": "2"}), (3, "3: expected 2"), (4, "4: not UTF-8"), (5, {"a": "5", "b": "6"})]),
+    ("a.conll", b"a O\n\nb\nc O\n\n\xff O\n\nd O\n",
+     [(1, {"tokens": ["a"], "tags": ["O"]}), (3, "3: only one"), (6, "6: not UTF-8"),
+      (8, {"tokens": ["d"], "tags": ["O"]})]),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("name", "content", "expected"), GOES_ON, ids=[case[0] for case in GOES_ON])
+def test_items_go_on_behind_a_wrong_record(tmp_path: Path, name: str, content: bytes, expected: list[Any]) -> None:
+    source = write(tmp_path, name, content)
+    items = list(read_items(source))
+    assert [where for where, _ in items] == [f"{source}:{place}" for place, _ in expected]
+    for (_, found), (_, right) in zip(items, expected, strict=True):
+        assert str(found).startswith(f"{source}:{right}") if isinstance(found, DataError) else found == right
+    first = next(str(found) for _, found in items if isinstance(found, DataError))
+    assert str(error_of(source)) == first
+
+
+FATAL = [("a.csv", b'a,b\n1,2\n3,"4\n'), ("a.json", b'[{"a": 1}, {"a": 1, "a": 2}, {"a": 3}]'), ("a.tsv", b"\xff\n1\n")]
+
+
+@pytest.mark.parametrize(("name", "content"), FATAL, ids=["lost quote", "array", "header"])
+def test_what_is_wrong_with_the_file_as_a_whole_ends_it(tmp_path: Path, name: str, content: bytes) -> None:
+    with pytest.raises(DataError):
+        list(read_items(write(tmp_path, name, content)))

@@ -5,7 +5,8 @@
 
 Our own, because the libraries' readers turn "NA" into None, accept ragged rows and stop without a line.
 Tolerant about dialect (byte order marks, CRLF, no final newline), strict about meaning: nothing is repaired,
-skipped or guessed.
+skipped or guessed. `read_items` goes on behind a wrong record and gives the error in its place, so that whoever
+wants to can leave it out; what is wrong with the file as a whole ends both.
 """
 
 from collections.abc import Callable
@@ -15,12 +16,12 @@ from ..errors import DataError
 from .columnar import HUB, read_arrow_folder, read_hub, read_parquet
 from .conll import read_conll
 from .jsonl import parse_jsonl_line, read_json, read_jsonl
-from .lines import Records, parse_text_line, read_text
+from .lines import Items, Records, parse_text_line, read_text
 from .table import read_csv, read_tsv
 
-__all__ = ["parse_jsonl_line", "parse_text_line", "read_records"]
+__all__ = ["parse_jsonl_line", "parse_text_line", "read_items", "read_records"]
 
-_Reader = Callable[[str], Records]
+_Reader = Callable[[str], Items]
 
 _JSONL = (read_jsonl, "one JSON object per line")
 _CONLL = (read_conll, "a `word tag` line per word and a blank line after each sentence")
@@ -55,16 +56,28 @@ def read_records(source: str) -> Records:
     Raises:
         DataError: at once for a wrong path; while iterating for wrong contents or no contents.
     """
+    return _without_errors(read_items(source))
+
+
+def read_items(source: str) -> Items:
+    """As `read_records`, but a record that cannot be read comes as the DataError that says why."""
     reader, expected = _find_reader(source)
     return _at_least_one(source, reader(source), expected)
 
 
-def _at_least_one(source: str, records: Records, expected: str) -> Records:
-    first = next(records, None)
+def _without_errors(items: Items) -> Records:
+    for where, record in items:
+        if isinstance(record, DataError):
+            raise record
+        yield where, record
+
+
+def _at_least_one(source: str, items: Items, expected: str) -> Items:
+    first = next(items, None)
     if first is None:
         raise DataError(source, f"no records in it; expected {expected}")
     yield first
-    yield from records
+    yield from items
 
 
 def _find_reader(source: str) -> tuple[_Reader, str]:

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from ..errors import DataError
-from .lines import Records
+from ..errors import DataError, caught
+from .lines import Items
 
 HUB = "hub:"
 
 _ROWS_AT_A_TIME = 1000
 
 
-def read_parquet(source: str) -> Records:
+def read_parquet(source: str) -> Items:
     """Yield the rows; memory holds one row group at most."""
     import pyarrow.parquet
 
@@ -38,7 +38,7 @@ def read_parquet(source: str) -> Records:
         yield from _numbered(source, (row for batch in batches for row in batch.to_pylist()), features)
 
 
-def read_arrow_folder(source: str) -> Records:
+def read_arrow_folder(source: str) -> Items:
     """Yield the rows of a folder written by `Dataset.save_to_disk`; the files are memory-mapped."""
     if not any(Path(source).glob("*.arrow")):  # datasets saves an empty data set so, and cannot load it
         raise DataError(source, "no records in it, no .arrow file; save some rows, or copy the folder again")
@@ -50,7 +50,7 @@ def read_arrow_folder(source: str) -> Records:
         yield from _numbered(source, (row for table in tables for row in table.to_pylist()), dataset.features)
 
 
-def read_hub(source: str) -> Records:
+def read_hub(source: str) -> Items:
     """Stream "hub:NAME?name=CONFIG&split=SPLIT"; the part from "?" on may be left out (split: "train")."""
     name, _, query = source.removeprefix(HUB).partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -75,19 +75,21 @@ def _as_data_error(source: str, problem: str) -> Iterator[None]:
         raise DataError(source, f"{problem}: {type(error).__name__}: {reason}") from error
 
 
-def _numbered(source: str, rows: Iterable[dict[str, Any]], features: Any) -> Records:
+def _numbered(source: str, rows: Iterable[dict[str, Any]], features: Any) -> Items:
     """Add where, and turn class numbers into class names. `features`: a `datasets.Features` or None."""
     named = {} if features is None else {name: _class_namer(feature) for name, feature in features.items()}
     for number, row in enumerate(rows, start=1):
         where = f"{source}:row {number}"
-        for name, to_names in named.items():
-            if to_names is None:
-                continue
-            try:
-                row[name] = to_names(row[name])
-            except ValueError as error:
-                raise DataError(where, str(error), field=name) from None
-        yield where, row
+        yield where, caught(_name_classes, row, named, where)
+
+
+def _name_classes(row: dict[str, Any], named: dict[str, Any], where: str) -> dict[str, Any]:
+    for name, to_names in named.items():
+        try:
+            row[name] = row[name] if to_names is None else to_names(row[name])
+        except ValueError as error:
+            raise DataError(where, str(error), field=name) from None
+    return row
 
 
 def _class_namer(feature: Any) -> Callable[[Any], Any] | None:

@@ -12,26 +12,28 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import DataError
-from .lines import Records, text_lines
+from ..errors import DataError, caught
+from .lines import Items, plain_line, raw_lines
 
-_Block = list[tuple[int, str]]  # (line number, line)
+_Block = list[tuple[int, bytes]]  # (line number, line)
+
+MAX_WORDS = 1000
 
 # Strict about the blanks, because "# O" and "#tag O" are a word and its tag.
 _COMMENT = re.compile(r"# +(\S+) +=(?: +(.*))?")
 
 
-def read_conll(source: str) -> Records:
+def read_conll(source: str) -> Items:
     """Yield one record per block; `# name = value` lines before its first word become columns, too."""
     for block in _blocks(source):
-        yield f"{source}:{block[0][0]}", _parse_block(source, block)
+        yield f"{source}:{block[0][0]}", caught(_parse_block, source, block)
 
 
 def _blocks(source: str) -> Iterator[_Block]:
     """Cut at blank lines and at -DOCSTART- lines."""
     block: _Block = []
-    for number, line in text_lines(source):
-        if line.strip(" \t") and _columns(line)[0] != "-DOCSTART-":
+    for number, line in raw_lines(source):
+        if line.strip(b" \t\r\n") and line.split()[:1] != [b"-DOCSTART-"]:
             block.append((number, line))
         elif block:
             yield block
@@ -45,8 +47,9 @@ def _parse_block(source: str, block: _Block) -> dict[str, Any]:
     tags: list[str] = []
     record: dict[str, Any] = {"tokens": tokens, "tags": tags}
     width = 0
-    for number, line in block:
+    for number, raw_line in block:
         where = f"{source}:{number}"
+        line = plain_line(raw_line, where)
         comment = None if tokens else _COMMENT.fullmatch(line)
         if comment:
             _add_comment(record, comment, where)
@@ -61,6 +64,9 @@ def _parse_block(source: str, block: _Block) -> dict[str, Any]:
             raise DataError(where, f"word or tag is empty in {line!r}; two tabs in a row, or one at the end?")
         tokens.append(columns[0])
         tags.append(columns[-1])
+    if len(tokens) > MAX_WORDS:
+        right = "a blank line ends a sentence; documents as long as this are read from .jsonl"
+        raise DataError(f"{source}:{block[0][0]}", f"{len(tokens):,} words without a blank line; {right}")
     if not tokens:
         raise DataError(f"{source}:{block[0][0]}", "a comment without words; remove the blank line below it")
     return record

@@ -11,20 +11,22 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from ..errors import DataError
-from .lines import Records, decode_line, parsed_lines, raw_lines, text_lines
+from ..errors import DataError, caught
+from .lines import Items, decode_line, parsed_lines, raw_lines
+
+MAX_DIGITS = 4300  # Python's own limit
 
 _SPACE = re.compile(r"[ \t\r\n]*")  # white space as JSON defines it
 _AFTER_ITEM = re.compile(r"[ \t\r\n]*(?:,[ \t\r\n]*|(\]))")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half a pair, e.g. of an emoji that was cut in two
 
 
-def read_jsonl(source: str) -> Records:
+def read_jsonl(source: str) -> Items:
     """Yield one object per line; blank lines are skipped."""
     return parsed_lines(source, parse_jsonl_line)
 
 
-def read_json(source: str) -> Records:
+def read_json(source: str) -> Items:
     """Yield the objects of one top-level array (read whole), or else one object per line."""
     first = next((line.strip() for _, line in raw_lines(source) if line.strip()), b"")
     return _read_array(source) if first.startswith(b"[") else read_jsonl(source)
@@ -41,17 +43,21 @@ def parse_jsonl_line(line: bytes, where: str) -> dict[str, Any] | None:
         DataError: not UTF-8, not exactly one JSON object, a key twice, NaN or an infinite number.
     """
     text = decode_line(line, where).lstrip("\ufeff").rstrip(" \t\r\n")
-    if not text:
+    if not text.strip():
         return None
-    record, end = _decode_object(text, _skip_space(text, 0), lambda position: where)
+    start = _skip_space(text, 0)
+    value, end = _decode(text, start, lambda position: where)
+    record = _as_record(value, text[start:end], where)
     if end < len(text):
-        raise DataError(where, f"more text after the object at column {end + 1}; write one object per line")
+        ends = ", convert old Mac line ends to \\n" if text[end] == "\r" else ""
+        raise DataError(where, f"more text after the object at column {end + 1}; write one object per line{ends}")
     return record
 
 
-def _read_array(source: str) -> Records:
-    """Decode the items one by one, so that each error knows its line."""
-    text = "\n".join(line for _, line in text_lines(source)).rstrip(" \t\r\n")
+def _read_array(source: str) -> Items:
+    """Decode the items one by one, so that each error knows its line; invalid JSON ends the file."""
+    lines = (decode_line(line, f"{source}:{number}") for number, line in raw_lines(source))
+    text = "".join(lines).rstrip(" \t\r\n")
 
     def locate(position: int) -> str:
         return f"{source}:{text.count(chr(10), 0, position) + 1}"
@@ -60,8 +66,9 @@ def _read_array(source: str) -> Records:
     if text[position:] == "]":
         return
     for number in itertools.count(1):
-        record, position = _decode_object(text, position, locate)
-        yield f"{source}:item {number}", record
+        start = position
+        value, position = _decode(text, start, locate)
+        yield f"{source}:item {number}", caught(_as_record, value, text[start:position], locate(start))
         after = _AFTER_ITEM.match(text, position)
         if after is None:
             state = "truncated JSON" if position == len(text) else "invalid JSON"
@@ -74,23 +81,27 @@ def _read_array(source: str) -> Records:
         raise DataError(locate(position), "more text after the array; a .json file holds one array")
 
 
-def _decode_object(text: str, start: int, locate: Callable[[int], str]) -> tuple[dict[str, Any], int]:
-    """Return the object at `start` and the position behind it; `locate(position)` gives "path:line"."""
+def _decode(text: str, start: int, locate: Callable[[int], str]) -> tuple[Any, int]:
+    """Return the value at `start` and the position behind it; `locate(position)` gives "path:line"."""
     try:
-        value, end = _DECODER.raw_decode(text, start)
+        return _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
         raise DataError(locate(error.pos), _explain(error)) from None
     except RecursionError:
         raise DataError(locate(start), "invalid JSON: nested too deeply") from None
-    except ValueError as error:  # from the hooks below, and from int() for thousands of digits
+    except ValueError as error:  # from the hooks below
         raise DataError(locate(start), str(error)) from None
+
+
+def _as_record(value: Any, text: str, where: str) -> dict[str, Any]:
+    """The value of the JSON `text`, if it is an object without half a surrogate pair."""
     if not isinstance(value, dict):
         kind = "an array" if isinstance(value, list) else json.dumps(value, ensure_ascii=False)[:40]
-        raise DataError(locate(start), f'expected a JSON object like {{"text": "..."}}, found {kind}')
-    if _SURROGATE.search(text, start, end) and not _can_be_utf8(value):
+        raise DataError(where, f'expected a JSON object like {{"text": "..."}}, found {kind}')
+    if _SURROGATE.search(text) and not _can_be_utf8(value):
         message = "half a surrogate pair (an emoji cut in two?); it is no character, so remove or complete it"
-        raise DataError(locate(start), message)
-    return value, end
+        raise DataError(where, message)
+    return value
 
 
 def _explain(error: json.JSONDecodeError) -> str:
@@ -130,8 +141,15 @@ def _finite(digits: str) -> float:
     return float(digits)
 
 
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a whole number of {len(digits)} digits, at most {MAX_DIGITS} are read; write it in quotes")
+    return int(digits)
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON; write a finite number or null")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_int=_whole,
+                            parse_constant=_no_constant)  # fmt: skip
