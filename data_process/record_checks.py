@@ -5,6 +5,7 @@ check_record("train.jsonl:17", record, schema, gold="required", types={}, entiti
 
 import unicodedata
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 from .errors import DataError
@@ -92,10 +93,15 @@ def check_name(where: str, label: LabelColumn, name: str, what: str) -> None:
     if len(name) > MAX_LABEL_CHARS:
         message = f"{what} of {len(name):,} characters, at most {MAX_LABEL_CHARS} are usual; is this the right column?"
         raise DataError(where, message, label.column)
-    odd = next((char for char in name if unicodedata.category(char) in ("Cc", "Zl", "Zp", "Cs")), None)
-    if odd is not None:
+    if odd := odd_character(name):
         message = f"{what} {name[:40]!r} holds the control character U+{ord(odd):04X}; remove it"
         raise DataError(where, message, label.column)
+
+
+@lru_cache(4096)
+def odd_character(name: str) -> str:
+    """The first one that breaks a line or is invisible; "" if there is none."""
+    return next((char for char in name if unicodedata.category(char) in ("Cc", "Zl", "Zp", "Cs")), "")
 
 
 def check_tags(where: str, label: LabelColumn, value: Any, schema: Schema, record: dict[str, Any]) -> None:

@@ -12,10 +12,12 @@ Copy it alone; only Python is needed.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 LETTERS = {"iob2": "BI", "iob1": "BI", "iobes": "BIES", "bmes": "BMES"}
 
 
+@lru_cache(4096)  # a file has few tags, many times each
 def is_tag(tag: str, scheme: str) -> bool:
     """Whether this is a tag of an entity in the scheme, as B-x."""
     return tag[1:2] == "-" and len(tag) > 2 and tag[0] in LETTERS[scheme]
@@ -33,6 +35,8 @@ def to_iob2(tags: Sequence[str], scheme: str = "iob2") -> list[str]:
             known = ", ".join(f"{letter}-x" for letter in LETTERS[scheme])
             raise ValueError(f"{tag} at word {number} is not of {scheme.upper()}: O, {known}{elsewhere(tags)}")
     found = mended(tags)
+    if scheme == "iob2" and found == tags:
+        return found
     for number, (tag, right) in enumerate(zip(tags, from_iob2(found, scheme), strict=True), 1):
         if tag != right:
             before, after = (["the start", *tags][number - 1], [*tags, "the end"][number])
