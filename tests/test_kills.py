@@ -1,4 +1,4 @@
-"""Processes killed at random moments, also while they save: no unreadable state, and the end is that of the unbroken run.
+"""Processes killed at random moments, also while they save: no unreadable state, and the end of an unbroken run.
 
 Each process is forked from a warm parent, trains the tiny model and is sent SIGKILL after a random time; the next one
 resumes. `python -m pytest -m slow tests/test_kills.py` does it at least 100 times for each variant.
@@ -101,8 +101,8 @@ def assert_same(ours: Path, theirs: Path) -> None:
         assert names == sorted(path.relative_to(ours) for path in (ours / part).rglob("*") if path.is_file())
         for name in names:
             assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
-    for name in ("log.json", "metrics.jsonl"):
-        assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+    for log in ("log.json", "metrics.jsonl"):
+        assert (ours / log).read_bytes() == (theirs / log).read_bytes(), log
     assert curves(ours) == curves(theirs)
     weights = load_file(ours / "best" / "encoder" / "model.safetensors")
     assert all(value.isfinite().all() for value in weights.values())

@@ -114,6 +114,22 @@ def test_save_minutes(tmp_path, monkeypatch):
     assert saved == [3, 6, 7, 10, 13, 13]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_workers_outlive_the_signal_that_all_processes_get(data, tmp_path, streaming):
+    """As from Ctrl-C on a terminal, or a scheduler that ends a job: the last batches still come."""
+    out = tmp_path / "out"
+    options = {"epochs": 500, "eval_steps": 10**6, "num_workers": 2, "streaming": streaming, "do_eval": None}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "main.py", *arguments(data, out, **options)], cwd=ROOT,
+                                   stdout=log, stderr=log, start_new_session=True)  # fmt: skip
+        wait_for(lambda: (out / "metrics.jsonl").exists() and "loss" in (out / "metrics.jsonl").read_text(), process)
+        os.killpg(process.pid, signal.SIGTERM)
+        code = process.wait(timeout=60)
+    text = (tmp_path / "log").read_text()
+    assert code == 143 and "Traceback" not in text, text[-3000:]
+    assert read(out / "last" / "trainer_state.json")["step"] >= 5
+
+
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
 @pytest.mark.parametrize("whom", ["launcher", "one rank"])
 def test_two_processes_stop_at_the_same_step(data, tmp_path, whom):
