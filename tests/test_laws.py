@@ -202,6 +202,43 @@ stopping = EarlyStopping("f1", patience=2)
 assert [stopping.update({"f1": value}) for value in (0.1, 0.3, 0.2, 0.3)] == [True, True, False, False]
 assert stopping.should_stop and stopping.best == 0.3
 """,
+    "trainer/checkpoint.py": """
+from pathlib import Path
+import torch
+from checkpoint import load_tree, newest_whole, save_tree, write_folder
+for number in (1.0, 2.0):
+    write_folder("run/last", lambda folder: save_tree(folder / "state.safetensors", {"x": torch.tensor(number)}))
+Path("run/last/state.safetensors").write_bytes(b"")
+assert newest_whole("run/last") == Path("run/last.previous")
+assert load_tree(Path("run/last.previous/state.safetensors"))["x"] == 1.0
+""",
+    "trainer/signals.py": """
+import os, signal
+from signals import Interrupted, StopSignals
+with StopSignals() as stop_signal:
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop_signal() == signal.SIGTERM and Interrupted(stop_signal()).exit_code == 143
+""",
+    "trainer/nonfinite.py": """
+import torch
+from nonfinite import NonfinitePolicy, TrainingDiverged
+policy = NonfinitePolicy("skip", limit=1)
+policy.add(1, torch.tensor(1.0), [7])
+policy.check()
+policy.add(2, torch.tensor(1.0), [8, 9])
+try:
+    policy.check()
+except TrainingDiverged as error:
+    assert "step 2 with the sample ids 8, 9" in str(error)
+else:
+    raise AssertionError
+""",
+    "trainer/lock.py": """
+import os
+from lock import owned
+with owned("run"):
+    assert open("run/.lock").read().split()[0] == str(os.getpid())
+""",
     "logging_config.py": """
 import logging, pathlib
 from logging_config import setup_logging

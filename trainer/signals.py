@@ -7,7 +7,7 @@
                 save()
                 raise Interrupted(stop_signal())
 
-A second signal ends the process at once. Standard library only.
+A second signal, a second or more later, ends the process at once. Standard library only.
 """
 
 import os
