@@ -72,8 +72,9 @@ def starting_folder(args: Arguments) -> tuple[Path | None, bool]:
 
 def saved_tasks(folder: Path, args: Arguments) -> list[dict[str, Any]]:
     """The tasks of a saved model; its columns and max_length go into the arguments."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+    from trainer.checkpoint import read_json
+
+    config, labels = read_json(folder / "config.json"), read_json(folder / "labels.json")
     tasks = [task | {"label_column": config["label_columns"][task["name"]]} for task in config["tasks"]]
     if args.tasks and [{"loss_weight": 1.0} | without(task, "labels") for task in args.tasks] != tasks:
         right = f"leave them out, or start anew from {folder / 'encoder'}"

@@ -11,6 +11,7 @@ import os
 import sys
 from itertools import takewhile
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -111,7 +112,7 @@ def load_pretrained(path: str, trust_remote_code: bool) -> PreTrainedModel:
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError, UnpicklingError) as error:  # the last: more than tensors in a .bin
         where = path if Path(path).is_dir() else f"{path} is no folder, and as a name on the hub it"
         reason = str(error).splitlines()[0]
         raise ModelError(f"model_name_or_path: {where} cannot be loaded: {reason}") from error

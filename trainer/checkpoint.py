@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 logger = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def damaged(folder: Path) -> str:
     """What is wrong with a folder written by `write_folder`; "" if every file is as it was written."""
     try:
         sums = read_json(folder / MANIFEST)
-    except (OSError, ValueError):
+    except CheckpointError:
         return f"{MANIFEST} is missing or unreadable"
     for name, expected in sums.items():
         if not (folder / name).is_file():
@@ -137,7 +137,7 @@ def save_tree(path: Path, tree: Any) -> None:
 
 
 def load_tree(path: Path) -> Any:
-    """What `save_tree` wrote; tensors on the CPU. Tuples come back as lists."""
+    """What `save_tree` wrote; tensors on the CPU. Tuples come back as lists. Raises CheckpointError."""
 
     def fill(node: dict[str, Any]) -> Any:
         if "tensor" in node:
@@ -148,8 +148,11 @@ def load_tree(path: Path) -> Any:
             return [fill(value) for value in node["list"]]
         return node["value"]
 
-    with safe_open(path, framework="pt") as file:
-        return fill(json.loads(file.metadata()["structure"]))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return fill(json.loads(file.metadata()["structure"]))
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: is no state of a training: {error}") from None
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -170,7 +173,11 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Raises CheckpointError if it is none."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON: {error}") from None
 
 
 def sha256(path: Path) -> str:
