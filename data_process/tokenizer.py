@@ -29,9 +29,10 @@ def load_tokenizer(
 
     Raises: DataError if there is no tokenizer, or one without a vocabulary (transformers returns such a one silently).
     """
-    options = {"add_prefix_space": True} if in_words else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, **options)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        if in_words and tokenizer.is_fast and marks_spaces(tokenizer.backend_tokenizer):
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, add_prefix_space=True)
     except Exception as error:  # a dozen kinds, others in each version
         raise refusal(f"no tokenizer can be loaded from {path}: {reason(path, error)}") from error
     if not tokenizer.is_fast:
@@ -46,6 +47,8 @@ def load_tokenizer(
         tokenizer.add_tokens(list(extra_tokens))
     if in_words:
         put_space_before_words(tokenizer.backend_tokenizer)
+    for name in ("is_local", "local_files_only"):  # how it was loaded, which would be saved with it
+        tokenizer.init_kwargs.pop(name, None)
     return tokenizer
 
 
@@ -64,18 +67,24 @@ def reason(path: str, error: Exception) -> str:
 
 
 def put_space_before_words(tokenizer: Tokenizer) -> None:
-    """Make a word alone the sub-words that it is inside a text: byte-level tokenizers mark it by the space before it.
+    """Make a word alone the sub-words that it is inside a text.
 
     `add_prefix_space` does this for the classes that know it; others ignore it without a word.
     """
+    if marks_spaces(tokenizer):
+        known = [tokenizer.normalizer] if tokenizer.normalizer else []
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(" "), *known])
+
+
+def marks_spaces(tokenizer: Tokenizer) -> bool:
+    """Whether a word is another one behind a space, as for byte-level tokenizers."""
     normalizer, pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
 
     def last_word(text: str) -> str:
         text = normalizer.normalize_str(text) if normalizer else text
         return pre_tokenizer.pre_tokenize_str(text)[-1][0]
 
-    if pre_tokenizer and last_word("a") != last_word("a a"):
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(" "), *([normalizer] if normalizer else [])])
+    return bool(pre_tokenizer) and last_word("a") != last_word("a a")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int = 512) -> PreTrainedTokenizerFast:

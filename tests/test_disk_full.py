@@ -1,11 +1,11 @@
 """A disk that takes no more: one line, the state before is whole, and with space again the run ends as if unbroken."""
 
-import os
 import resource
 import shutil
 import signal
 import subprocess
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +13,19 @@ import pytest
 from safetensors.torch import load_file
 
 import main
+from tests.processes import forked
 from tests.sample_job import arguments, read
-from tests.test_kills import assert_same, in_a_process, train
+from tests.test_kills import assert_same, train
 from trainer.checkpoint import SaveError, damaged
 from trainer.signals import Interrupted
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "save_steps": 3, "logging_steps": 100}
 
 
-def forked(function: Any) -> int:
-    """The exit code of a function called in a process of its own, whose limits and mounts end with it."""
-    pid = os.fork()
-    if pid == 0:
-        code = 99
-        try:
-            code = function()
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    in_a_process(folder, OPTIONS)
+    assert forked(partial(train, folder, OPTIONS)) == 0
     return folder
 
 
@@ -73,7 +62,7 @@ def test_every_file_of_a_state_in_turn_does_not_fit(whole, tmp_path):
         assert forked(run) == 1
         assert read(folder / "last" / "trainer_state.json")["step"] == 6 and not damaged(folder / "last")
         assert not any(folder.glob("*.tmp")), "the space it took is free again"
-        in_a_process(folder, OPTIONS)
+        assert forked(partial(train, folder, OPTIONS)) == 0
         assert_same(folder, whole)
 
 

@@ -7,8 +7,10 @@ resumes. `python -m pytest -m slow tests/test_kills.py` does it at least 100 tim
 import json
 import os
 import random
-import signal
+import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,10 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import main
 from model_utils.multitask_model import MultiTaskModel
+from tests.processes import forked
+from tests.sample_job import arguments
 from tests.tiny import tiny_model, tiny_trainer
 from trainer.checkpoint import damaged, set_damaged_aside
 from trainer.lock import owned
@@ -25,6 +30,7 @@ from trainer.monitor import RunLog
 from trainer.run_folder import find_state
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked here")
+OPTIONS = {"epochs": 2, "save_steps": 2, "logging_steps": 2}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "accumulation, FGM, early stopping": {"accumulate": 2, "use_fgm": True, "patience": 6, "eval_steps": 3},
@@ -47,41 +53,18 @@ def train(folder: Path, options: dict[str, Any]) -> None:
         trainer.train()
 
 
-def in_a_process(folder: Path, options: dict[str, Any], kill_after: float | None = None) -> float | None:
-    """Seconds that a run took to its end; None if it was killed before."""
-    start = time.monotonic()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            os.setsid()
-            train(folder, options)
-            code = 0
-        finally:
-            os._exit(code)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.killpg(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return None
-    assert os.waitstatus_to_exitcode(status) == 0, "a run failed; its traceback is on stderr"
-    return time.monotonic() - start
-
-
-def kill_and_compare(tmp_path: Path, options: dict[str, Any], kills: int, seed: int) -> dict[str, int]:
-    """Runs killed again and again until `kills` hit; each sequence ends with an unbroken process, then is compared."""
-    options = {"epochs": 2, "save_steps": 2, "logging_steps": 2} | options
+def kill_and_compare(run: Callable[[Path], object], tmp_path: Path, kills: int, seed: int) -> dict[str, int]:
+    """Runs killed again and again until `kills` hit; each ends with a process that is left alone, then is compared."""
     whole, rng = tmp_path / "whole", random.Random(seed)
-    seconds = in_a_process(whole, options)
-    assert seconds is not None
+    start = time.monotonic()
+    assert forked(partial(run, whole)) == 0
+    seconds = time.monotonic() - start
     counts = {"kills": 0, "runs": 0, "half-written folders": 0, "gone to last.previous": 0, "before any save": 0}
     while counts["kills"] < kills:
         folder = tmp_path / f"killed{counts['runs']}"
         counts["runs"] += 1
         for _ in range(8):
-            if in_a_process(folder, options, kill_after=rng.uniform(0.1, 1.0) * seconds) is not None:
+            if forked(partial(run, folder), kill_after=rng.uniform(0.1, 1.0) * seconds) is not None:
                 break
             counts["kills"] += 1
             counts["half-written folders"] += any(folder.glob("*.tmp")) or any(folder.glob("states/*.tmp"))
@@ -89,8 +72,9 @@ def kill_and_compare(tmp_path: Path, options: dict[str, Any], kills: int, seed: 
             counts["before any save"] += not any(folder.glob("last*"))
             for state in ("last", "last.previous", "best"):
                 assert not (folder / state).exists() or not damaged(folder / state), state
-        in_a_process(folder, options)
+        assert forked(partial(run, folder)) == 0
         assert_same(folder, whole)
+        shutil.rmtree(folder)
     return counts
 
 
@@ -116,12 +100,38 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_few_kills(tmp_path, variant):
-    kill_and_compare(tmp_path, VARIANTS[variant], kills=3, seed=1)
+    run = partial(train, options=OPTIONS | VARIANTS[variant])
+    kill_and_compare(run, tmp_path, kills=3, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_hundred_kills(tmp_path, variant):
-    counts = kill_and_compare(tmp_path, VARIANTS[variant] | {"save_steps": 1}, kills=100, seed=2)
+    run = partial(train, options=OPTIONS | VARIANTS[variant] | {"save_steps": 1})
+    counts = kill_and_compare(run, tmp_path, kills=100, seed=2)
     print(f"\n{variant}: {json.dumps(counts)}")
     assert counts["half-written folders"] > 0, "no kill hit a save"
+
+
+def test_main_is_killed(data, tmp_path):
+    kill_and_compare(job(data, streaming=False, num_workers=0), tmp_path, kills=1, seed=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("streaming", "workers"), [(False, 2), (True, 2)])
+def test_main_is_killed_often(data, tmp_path, streaming, workers):
+    counts = kill_and_compare(job(data, streaming, workers), tmp_path, kills=20, seed=4)
+    print(f"\nmain.py, streaming {streaming}, {workers} workers: {json.dumps(counts)}")
+
+
+def job(data: Path, streaming: bool, num_workers: int) -> Callable[[Path], int]:
+    """The same command each time, in a current folder of its own: its arguments stand in last/trainer_state.json."""
+    options = {"save_steps": 5, "do_eval": None, "streaming": streaming, "num_workers": num_workers, "use_fgm": True}
+
+    def run(folder: Path) -> int:
+        os.chdir(folder.parent)
+        folder.mkdir(exist_ok=True)
+        os.chdir(folder)
+        return main.run(arguments(data, ".", **options))
+
+    return run
