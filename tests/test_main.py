@@ -263,6 +263,16 @@ def test_a_mistake_in_a_new_process(data, tmp_path):
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr + done.stdout
 
 
+def test_a_mistake_in_two_processes(data, tmp_path):
+    """The launcher ends with our exit code, and adds no traceback of its own."""
+    env = os.environ | {"NGPU": "2", "PYTHON": sys.executable}
+    command = ["sh", "run.sh", *arguments(data, tmp_path / "out", text_column="words")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "words: no such column" in done.stderr and "Traceback" not in done.stderr + done.stdout
+    assert not (tmp_path / "out").exists()
+
+
 def test_another_task_list_on_a_saved_model_is_refused(run, data, tmp_path, capsys):
     assert (
         main.run(arguments(data, tmp_path / "out", model_name_or_path=run / "best", tasks=json.dumps(TASKS[:1]))) == 2

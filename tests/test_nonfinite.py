@@ -115,6 +115,19 @@ def test_an_infinite_weight_is_a_skipped_update_too():
         trainer.train()
 
 
+def test_steps_that_fp16_skips_on_purpose_do_not_count():
+    """Its scale starts far too high for these gradients: it halves until they fit. From NaN it halves below 1."""
+    trainer = tiny_trainer(tiny_model(), precision="fp16", epochs=2, logging_steps=2)
+    trainer.train_step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120, backoff_factor=2.0**-20)
+    trainer.train()
+    assert trainer.nonfinite.skipped == 0 and 1 <= trainer.train_step.scale < 2.0**120
+    assert all(parameter.isfinite().all() for parameter in trainer.model.parameters())
+    trainer = tiny_trainer(tiny_model(), precision="fp16", epochs=2, logging_steps=2)
+    poison(trainer, set(range(3, 30)), "nan")
+    with pytest.raises(TrainingDiverged, match="fp16's loss scale fell below 1 up to step 20"):
+        trainer.train()
+
+
 def test_the_policy_is_checked():
     with pytest.raises(ValueError, match="neither stop nor skip"):
         NonfinitePolicy("ignore")

@@ -87,6 +87,22 @@ def test_resumed_equals_unbroken(tmp_path, variant, crash_at):
         assert (tmp_path / "unbroken" / name).read_text() == (broken / name).read_text(), name
 
 
+@pytest.mark.parametrize("workers", [(2, 0), (0, 1)])
+def test_resumed_with_another_number_of_workers(tmp_path, workers):
+    """Neither the order of the samples nor dropout knows of them."""
+    options = {"epochs": 2, "save_steps": 3, "logging_steps": 2, "use_fgm": True}
+    run(tmp_path / "whole", tiny_model(), options)
+    run(tmp_path / "part", tiny_model(), options | {"max_steps": 9, "num_workers": workers[0]})
+    shutil.rmtree(tmp_path / "part" / "last")
+    shutil.move(tmp_path / "part" / "last.previous", tmp_path / "part" / "last")
+    state = json.loads((tmp_path / "part" / "last" / "trainer_state.json").read_text())
+    assert (state["step"], state["history"]) == (9, [])
+    model = MultiTaskModel.from_pretrained(tmp_path / "part" / "last")
+    run(tmp_path / "part", model, options | {"num_workers": workers[1]}, resume=True)
+    for name in ("trainer.safetensors", "encoder/model.safetensors", "trainer_state.json"):
+        assert (tmp_path / "part" / "last" / name).read_bytes() == (tmp_path / "whole" / "last" / name).read_bytes()
+
+
 def run(folder, model, options, *callbacks, resume=False):
     folder.mkdir(exist_ok=True)
     trainer = tiny_trainer(model, folder, **options)
