@@ -64,7 +64,7 @@ def kill_and_compare(run: Callable[[Path], object], tmp_path: Path, kills: int, 
         folder = tmp_path / f"killed{counts['runs']}"
         counts["runs"] += 1
         for _ in range(8):
-            if forked(partial(run, folder), kill_after=rng.uniform(0.1, 1.0) * seconds) is not None:
+            if forked(partial(run, folder), kill_after=rng.random() * seconds) is not None:
                 break
             counts["kills"] += 1
             counts["half-written folders"] += any(folder.glob("*.tmp")) or any(folder.glob("states/*.tmp"))
