@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
 
 ROWS = {
-    "kills": Row("SIGKILL at a random moment", kills.random_kills, 20),
+    "kills": Row("SIGKILL at a random moment after the first checkpoint", kills.random_kills, 20),
     "kills_no_dropout": Row("the same in a job without dropout", partial(kills.random_kills, dropout=0.0), 10),
     "kills_saving": Row("SIGKILL while a checkpoint is written", kills.kills_while_saving, 20),
     "half": Row("a file of the newest checkpoint cut in half", partial(damage.damaged_files, damage=damage.truncate)),
@@ -54,8 +54,8 @@ def measure(names: list[str], rows: list[str], trials: int) -> dict[str, Any]:
     outcomes: dict[str, dict[str, kills.Counts]] = {}
     for name in names:
         peer = import_module(f"tests.faults.{name}")
-        for package in peer.packages():
-            import_module(package)
+        for module in peer.LOADED:
+            import_module(module)
         for row in rows:
             _, function, most = ROWS[row]
             folder, begun = Path(tempfile.mkdtemp(prefix="faults-")), time.monotonic()

@@ -45,7 +45,7 @@ def interrupted(peer: Any, folder: Path) -> tuple[Path, Path, list[Path]]:
 def damaged_files(peer: Any, folder: Path, trials: int, damage: Callable[[Path, int], None], turns: int = 1) -> Counts:
     """Each file of the newest saved state in turn, then the same call again. Compared with the unbroken run and with a
     resume from the undamaged state."""
-    whole, _ = whole_run(peer, folder / "whole", Job())
+    whole = whole_run(peer, folder / "whole", Job())
     output, before, files = interrupted(peer, folder)
     control = run(peer, output, Job())
     shutil.copy(note(output, FINAL), note(folder / "control", FINAL))
@@ -88,7 +88,7 @@ def nan_loss(peer: Any, folder: Path, trials: int) -> Counts:
 
 def full_disk(peer: Any, folder: Path, trials: int) -> Counts:
     """From step 7 on no file may reach the size of each large file of a state in turn; then without limit."""
-    whole, _ = whole_run(peer, folder / "whole", Job())
+    whole = whole_run(peer, folder / "whole", Job())
     _, _, files = interrupted(peer, folder)
     sizes = sorted({size for file in files if (size := (folder / "before" / file).stat().st_size) > 6000})
     counts: Counts = Counter()

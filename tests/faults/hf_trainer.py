@@ -11,6 +11,7 @@ from typing import Any
 from tests.faults.job import BATCH, SAVE_STEPS, Job, classifier, eval_records, train_records
 
 NAME = "transformers.Trainer"
+LOADED = ("transformers.trainer", "transformers.models.bert.modeling_bert")  # before a process is forked
 
 
 def packages() -> list[str]:

@@ -16,12 +16,22 @@ from tests.faults.process import Ended, run, same_weights, start, wait
 Counts = Counter[str]
 
 
-def whole_run(peer: Any, folder: Path, job: Job) -> tuple[Path, float]:
-    """An unbroken run to compare with, and its seconds."""
-    begun = time.monotonic()
-    ended = run(peer, folder, job)
+def running(pid: int) -> bool:
+    return not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+
+
+def first_checkpoint(peer: Any, pid: int, output: Path) -> float:
+    """Wait for it; the time."""
+    while running(pid) and not peer.state_files(output):
+        time.sleep(0.001)
+    return time.monotonic()
+
+
+def whole_run(peer: Any, folder: Path, job: Job, watch: Callable[[int, Path], Any] | None = None) -> Path:
+    """An unbroken run to compare with."""
+    ended = run(peer, folder, job, watch)
     assert ended.done, f"{peer.NAME} does not run at all:\n{ended.output}"
-    return folder, time.monotonic() - begun
+    return folder
 
 
 def in_the_end(ended: Ended, folder: Path, whole: Path) -> str:
@@ -32,34 +42,43 @@ def in_the_end(ended: Ended, folder: Path, whole: Path) -> str:
 
 
 def random_kills(peer: Any, folder: Path, trials: int, dropout: float = 0.1) -> Counts:
-    """SIGKILL at a random moment, then the same call again."""
-    whole, seconds = whole_run(peer, folder / "whole", Job(dropout=dropout))
-    rng = random.Random(1)
+    """SIGKILL at a random moment after the first checkpoint, then the same call again."""
+    whole, rng = folder / "whole", random.Random(1)
+    times: list[float] = []
+    whole_run(peer, whole, Job(dropout=dropout), lambda pid, output: times.append(first_checkpoint(peer, pid, output)))
+    seconds = time.monotonic() - times[0]
 
-    def kill(pid: int, _: Path) -> None:
-        time.sleep(rng.uniform(0.1, 1.0) * seconds)
+    def kill(pid: int, output: Path) -> None:
+        first_checkpoint(peer, pid, output)
+        time.sleep(rng.random() * seconds)
         os.killpg(pid, signal.SIGKILL)
 
     return killed_and_resumed(peer, folder, trials, whole, kill, dropout)
 
 
 def kills_while_saving(peer: Any, folder: Path, trials: int) -> Counts:
-    """SIGKILL up to 20 ms after something new appeared in the output folder, at a random one of its saves."""
-    whole, _ = whole_run(peer, folder / "whole", Job())
+    """SIGKILL up to 20 ms after something new appeared in the output folder, after the first checkpoint."""
+    whole = whole_run(peer, folder / "whole", Job())
     rng = random.Random(2)
 
     def kill(pid: int, output: Path) -> None:
-        seen: set[str] = set()
-        left, delay = rng.randint(2, 20), rng.choice([0.0, rng.uniform(0, 0.02)])
-        while left and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
-            names = {f"{root}/{name}" for root, folders, files in os.walk(output) for name in folders + files}
-            left -= bool(names - seen)
-            seen = names
+        first_checkpoint(peer, pid, output)
+        seen = names(output)
+        left, delay = rng.randint(1, 10), rng.choice([0.0, rng.uniform(0, 0.02)])
+        while left and running(pid):
+            found = names(output)
+            left -= bool(found - seen)
+            seen = found
             time.sleep(0.0005)
         time.sleep(delay)
         os.killpg(pid, signal.SIGKILL)
 
     return killed_and_resumed(peer, folder, trials, whole, kill)
+
+
+def names(output: Path) -> set[str]:
+    """Everything in it; folders may vanish meanwhile."""
+    return {f"{root}/{name}" for root, folders, files in os.walk(output) for name in folders + files}
 
 
 def killed_and_resumed(
@@ -98,7 +117,7 @@ def die() -> None:
 
 def sigterm(peer: Any, folder: Path, trials: int, options_on: bool = False) -> Counts:
     """A signal in step 5; the last state was saved after step 4. Each later step takes half a second."""
-    whole, _ = whole_run(peer, folder / "whole", Job())
+    whole = whole_run(peer, folder / "whole", Job())
 
     def ask() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -114,7 +133,7 @@ def sigterm(peer: Any, folder: Path, trials: int, options_on: bool = False) -> C
 
 def two_at_once(peer: Any, folder: Path, trials: int) -> Counts:
     """Both start in one output folder; afterwards the same call once more."""
-    whole, _ = whole_run(peer, folder / "whole", Job())
+    whole = whole_run(peer, folder / "whole", Job())
     counts: Counts = Counter()
     for number in range(trials):
         output = folder / f"shared{number}"

@@ -15,6 +15,8 @@ import torch
 from tests.faults.job import BATCH, SAVE_STEPS, Job, classifier, eval_records, train_records
 
 NAME = "Lightning"
+BERT = "transformers.models.bert.modeling_bert"
+LOADED = ("lightning.pytorch.callbacks", "lightning.pytorch.loggers", BERT)  # before a process is forked
 
 
 def packages() -> list[str]:

@@ -21,6 +21,7 @@ from trainer.step import TrainStep
 from trainer.trainer import Trainer
 
 NAME = "this project"
+LOADED = ("transformers.models.bert.modeling_bert", "sklearn.metrics")  # before a process is forked
 NAMES = [f"class {number}" for number in range(CLASSES)]
 
 

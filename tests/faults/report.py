@@ -30,7 +30,8 @@ All three train a BERT classifier of 2 layers and hidden size 16 with dropout {d
 steps of {batch} records: 2 epochs of {epoch} steps, AdamW, linear schedule, gradients clipped at 1, evaluated after
 each epoch, a checkpoint every {save} steps. Each run is a process of its own on the CPU with one thread. After a
 fault the same call is made again, as each project documents it, and the final weights are compared bit by bit with
-those of an unbroken run of the same trainer.
+those of an unbroken run of the same trainer. A run so small spends much of its time on saving, so that random kills
+hit a save far more often than in a real job; the table says what happens then, not how often.
 
 - transformers.Trainer: `save_total_limit=2`, `full_determinism=True`, `restore_callback_states_from_checkpoint=True`,
   `EarlyStoppingCallback`, `trainer.train(resume_from_checkpoint=True)` if `get_last_checkpoint` finds one. The option
@@ -46,7 +47,8 @@ transformers.Trainer's {hf_trainer}, Lightning's {lightning_peer}. For damaged f
 unbroken run or of a resume from the undamaged checkpoint, and a warning is what the undamaged resume does not say.
 Whoever planted a pickle here has also entered its sum into this project's manifest. No space: a limit on the size of
 files, one byte below each file of the checkpoint above 6 kB. Early stopping: learning rate 0, patience 2, killed at
-six steps between the second evaluation and the third, the first of them right after the second. After the signal of SIGTERM each step takes half a second.
+six steps between the second evaluation and the third, the first of them right after the second. After the signal of
+SIGTERM each step takes half a second.
 
 """
 
