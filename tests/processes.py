@@ -10,6 +10,7 @@ def forked(function: Callable[[], object], kill_after: float | None = None) -> i
     """The exit code of a function (what it returns, else 0) in a process and session of its own; None if killed."""
     pid = os.fork()
     if pid == 0:
+        signal.alarm(300)  # a process that hangs ends, and its exit code says so
         code = 99  # an exception; its traceback is lost with the process
         try:
             os.setsid()
