@@ -32,7 +32,8 @@ SETTLED = (
     *("lr", "head_lr", "weight_decay", "warmup_ratio", "warmup_steps", "lr_scheduler", "lr_scheduler_options"),
     *("monitor", "train_data", "eval_data"),
 )
-# What may always differ: where things are, what is done besides training.
+# What may always differ: where things are, what is done besides training. (The contents of files and the tasks are
+# compared too: by checksum, and with those of the saved model.)
 FREE = (
     *("output_dir", "cache_dir", "train_file", "eval_file", "test_file", "predict_file", "tasks"),
     *("do_train", "do_eval", "do_predict", "check", "resume", "device", "num_workers", "eval_batch_size"),
@@ -135,7 +136,8 @@ class TrainArguments:
     nonfinite_limit: int = 10
     """with nonfinite: skip, more skipped updates than this in a run stop it"""
     on_oom: Literal["stop", "halve"] = "stop"
-    """out of memory: stop, or halve the micro-batches (the gradient stays the same) and go on; one process only"""
+    """out of memory: stop, or halve the micro-batches and go on, in one process only; the gradient
+    stays the same but for rounding, dropout and the directions of FGM"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the device computes it natively, else fp16 on CUDA and fp32 elsewhere"""
     use_fgm: bool = False
@@ -176,7 +178,7 @@ class RunArguments:
     save_minutes: float = 0.0
     """minutes between saves of last/, beside save_steps; 0 = off"""
     keep_states: int = 0
-    """older states of training that stay in states/step-N; 0 = none but last/ and the one before it"""
+    """newest saved states that also stay in states/step-N; 0 = none but last/ and the one before it"""
     logging_steps: int = 20
     """optimizer steps between log lines"""
     seed: int = 42

@@ -106,8 +106,7 @@ def test_a_window_of_skipped_updates_only_logs_no_loss(tmp_path):
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text() + (tmp_path / "log.json").read_text()
 
 
-def test_an_infinite_weight_is_a_skipped_update_too():
-    """A sample that overflows in the forward pass of the encoder."""
+def test_an_overflow_in_the_forward_pass_ends_the_run():
     trainer = tiny_trainer(tiny_model(), train=tiny_features(8), batch_size=8, nonfinite=NonfinitePolicy())
     with torch.no_grad():
         trainer.model.encoder.get_input_embeddings().weight[5:] = 3e38

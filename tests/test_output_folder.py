@@ -177,13 +177,14 @@ def test_kept_states_are_the_newest_whole_and_resumable(tmp_path):
 def test_a_damaged_last_state_does_not_push_out_the_good_one(half, data, tmp_path, capsys):
     """Resumed from last.previous; the damaged last/ is set aside, not renamed over the only whole state."""
     out = shutil.copytree(half, tmp_path / "out")
+    step = read(out / "last.previous" / "trainer_state.json")["step"]
     weights = out / "last" / "encoder" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     options = {"lr_scheduler": "constant", "save_steps": 10, "max_steps": 30, "do_eval": None}
     assert main.run(arguments(data, out, **options)) == 0
     printed = capsys.readouterr().out
     assert f"{out / 'last'} is damaged (encoder/model.safetensors was changed)" in printed
-    assert f"going on from {out / 'last.previous'} at step 30" in printed or "at step 20" in printed
+    assert f"going on from {out / 'last.previous'} at step {step}" in printed
     for name in ("last/trainer.safetensors", "last/encoder/model.safetensors", "best/encoder/model.safetensors"):
         assert (out / name).read_bytes() == (half / name).read_bytes(), name
     assert (out / "last.damaged").is_dir()

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModel, BertConfig
 
 import main
+from model_utils.encoder import ModelError, load_encoder
 from tests.sample_job import TASKS, arguments, files, read
 from trainer.checkpoint import CheckpointError, load_tree
 
@@ -61,12 +62,8 @@ def test_a_foreign_checkpoint_is_read_as_weights_only(data, tmp_path, capsys):
         model.save_pretrained(tmp_path / name)
         (tmp_path / name / "model.safetensors").unlink()
         torch.save(weights, tmp_path / name / "pytorch_model.bin")
-    from model_utils.encoder import load_encoder
-
     loaded = load_encoder(str(tmp_path / "good"), vocab_size=0, max_length=0)
     assert all(torch.equal(loaded.state_dict()[name], value) for name, value in model.state_dict().items())
-    from model_utils.encoder import ModelError
-
     with pytest.raises(ModelError, match="bad cannot be loaded"):
         load_encoder(str(tmp_path / "bad"), vocab_size=0, max_length=0)
     assert not (tmp_path / "marker").exists()

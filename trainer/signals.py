@@ -16,7 +16,7 @@ import time
 from types import FrameType
 from typing import Any, Self
 
-SAME = 1.0  # seconds; Ctrl-C and schedulers often signal a process twice, directly and through its launcher
+DEBOUNCE = 1.0  # seconds; Ctrl-C and schedulers often signal a process twice, directly and through its launcher
 
 
 class Interrupted(Exception):
@@ -52,5 +52,5 @@ class StopSignals:
             self.received, self.time = number, now
             # print and logging are not safe here: the signal may have come while they hold their buffers
             os.write(2, f"\n{signal.Signals(number).name}: saving after this step; again: stop at once\n".encode())
-        elif now - self.time > SAME:
+        elif now - self.time > DEBOUNCE:
             os._exit(128 + number)
