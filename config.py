@@ -13,11 +13,12 @@ import random
 import re
 import sys
 from argparse import ArgumentError
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
+from typing import get_args as get_typing_args
 
 import yaml
 from jsonargparse import ArgumentParser, set_parsing_settings
@@ -27,7 +28,9 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 STREAMABLE = (".jsonl", ".ndjson", ".txt")
 # What a saved state has in itself: with other values it would be another run, or they would be ignored.
 SETTLED = (
-    *("seed", "text_column", "text_pair_column", "tag_scheme", "max_length", "eval_ratio", "test_ratio", "debug"),
+    *("seed", "text_column", "text_pair_column", "choices_column", "prompt", "tag_scheme"),
+    *("max_length", "stride", "max_target_length", "eval_ratio", "test_ratio", "debug"),
+    *("mixing", "mixing_temperature"),
     *("model_name_or_path", "scratch_vocab_size", "extra_tokens", "shared_layers", "freeze_layers"),
     *("lr", "head_lr", "weight_decay", "warmup_ratio", "warmup_steps", "lr_scheduler", "lr_scheduler_options"),
     *("monitor", "train_data", "eval_data"),
@@ -35,7 +38,7 @@ SETTLED = (
 # What may always differ: where things are, what is done besides training. (The contents of files and the tasks are
 # compared too: by checksum, and with those of the saved model.)
 FREE = (
-    *("output_dir", "cache_dir", "train_file", "eval_file", "test_file", "predict_file", "tasks"),
+    *("output_dir", "cache_dir", "train_file", "eval_file", "test_file", "predict_file", "tasks", "datasets"),
     *("do_train", "do_eval", "do_predict", "check", "resume", "device", "num_workers", "eval_batch_size"),
 )
 
@@ -53,10 +56,22 @@ class DataArguments:
     tasks: list[dict[str, Any]] = field(default_factory=list)
     """list of {name, kind, label_column, loss_weight: 1, labels: from the training file, …options of the head};
     kind is a file name of model_utils/heads. Empty: those of the saved model in model_name_or_path"""
+    datasets: list[dict[str, Any]] = field(default_factory=list)
+    """several data sets for one encoder: list of {name, tasks: names of theirs, label_columns: {task: column}, and any
+    of the options on files and columns here, which are the defaults}. Empty: one data set with all tasks"""
+    mixing: Literal["proportional", "temperature", "round_robin", "annealed"] = "proportional"
+    """share of each data set in an epoch: by size (each record once), by size to the power of 1 / mixing_temperature,
+    equal in turn, or from by size to nearly equal as the epochs go on. Each micro-batch is of one data set"""
+    mixing_temperature: float = 2.0
+    """with mixing: temperature; 1 = by size, above = more even"""
     text_column: str = "text"
     """column with the text: a string, or a list of words (needed for word-level tasks)"""
     text_pair_column: str | None = None
-    """column with the second text of a pair; null: single texts"""
+    """column with the second text of a pair, or with the context of a question; null: single texts"""
+    choices_column: str | None = None
+    """column with the list of choices, for multiple choice"""
+    prompt: str = "{text}"
+    """what the model reads in text generation, {text} standing for the text"""
     tag_scheme: Literal["iob2", "iob1", "iobes", "bmes"] = "iob2"
     """scheme of the word-level tags in the files (iobes is BIOES); they are checked and converted to iob2"""
     on_bad_record: Literal["error", "skip"] = "error"
@@ -75,6 +90,10 @@ class DataArguments:
     """share of train_file split off when there is no test_file; 0 = none"""
     max_length: int = 128
     """longest input in sub-words, special tokens included; longer ones are cut, lost gold labels count as missed"""
+    stride: int = 0
+    """sub-words that neighbouring windows of a long text share: nothing is cut; 0 = off"""
+    max_target_length: int = 128
+    """longest text to be generated in training, in sub-words; longer ones are cut"""
     streaming: bool = False
     """read and encode training records on the fly (.jsonl or .txt of any size) instead of caching them"""
     num_workers: int = 0
@@ -271,7 +290,8 @@ def located(where: str, key: str) -> str:
 
 def check(args: Arguments) -> None:
     """Refuse contradictions and impossible values, and put DATA_DIR in place of a leading `data/`."""
-    for name in ("batch_size", "eval_batch_size", "accumulate", "logging_steps", "scratch_vocab_size", "lr"):
+    above_0 = ("batch_size", "eval_batch_size", "accumulate", "logging_steps", "scratch_vocab_size", "lr")
+    for name in (*above_0, "max_target_length", "mixing_temperature"):
         require(getattr(args, name) > 0, name, "must be above 0")
     for name in (
         "num_workers",
@@ -286,6 +306,7 @@ def check(args: Arguments) -> None:
         "save_minutes",
         "keep_states",
         "nonfinite_limit",
+        "stride",
         "shared_layers",
         "seed",
         "fgm_eps",
@@ -303,18 +324,21 @@ def check(args: Arguments) -> None:
         "do_train",
         "nothing to do; give --do_train, --do_eval, --do_predict or --check",
     )
-    require(bool(args.train_file) or not args.do_train, "train_file", "needed by do_train")
-    require(bool(args.predict_file) or not args.do_predict, "predict_file", "needed by do_predict")
     require(args.seed < 2**32, "seed", "must be below 2**32")
-    for name in ("train_file", "eval_file", "test_file", "predict_file"):
-        setattr(args, name, resolve_file(name, getattr(args, name)))
+    require("{text}" in args.prompt, "prompt", "must have {text} in it, which stands for the text")
+    check_tasks(args.tasks)
+    check_data_sets(args)
+    found = data_sets(args, args.tasks)
+    for needed, name in ((args.do_train, "train_file"), (args.do_predict, "predict_file")):
+        require(not needed or any(part[name] for part in found), name, f"needed by do_{name.split('_')[0]}")
     if args.streaming and args.do_train:
+        trained = [part["train_file"] for part in found if part["train_file"]]
+        require(len(trained) == 1, "streaming", f"reads one data set, and there are {len(trained)} to train on")
         require(
-            str(args.train_file).endswith(STREAMABLE),
+            trained[0].endswith(STREAMABLE),
             "streaming",
             f"train_file must be one of {', '.join(STREAMABLE)}, because other formats cannot be read by line",
         )
-    check_tasks(args.tasks)
     has_own_tasks = Path(args.model_name_or_path, "labels.json").is_file() or not (args.do_train or args.check)
     require(
         bool(args.tasks) or has_own_tasks,
@@ -340,6 +364,57 @@ def check_tasks(tasks: list[dict[str, Any]]) -> None:
         )
     names = [task["name"] for task in tasks]
     require(len(set(names)) == len(names), "tasks", f"names must differ, found {names}")
+
+
+DATA_SET = (  # options that a data set may have for itself
+    *("train_file", "eval_file", "test_file", "predict_file", "eval_ratio", "test_ratio", "text_column"),
+    *("text_pair_column", "choices_column", "prompt", "tag_scheme", "on_bad_record", "batch_size", "eval_batch_size"),
+)
+
+
+def data_sets(args: Arguments, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every data set with all options of DATA_SET, its name, the names of its tasks, and their label columns."""
+    defaults = {name: getattr(args, name) for name in DATA_SET}
+    columns = {task["name"]: task["label_column"] for task in tasks}
+    return [
+        defaults
+        | entry
+        | {"tasks": entry.get("tasks", list(columns)), "label_columns": columns | entry.get("label_columns", {})}
+        for entry in args.datasets or [{"name": "data"}]
+    ]
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether a value is of the type of an option of DATA_SET."""
+    if get_origin(annotation) is Literal:
+        return value in get_typing_args(annotation)
+    if get_typing_args(annotation):  # str | None
+        return value is None or isinstance(value, str)
+    return isinstance(value, int | float if annotation is float else annotation) and not isinstance(value, bool)
+
+
+def check_data_sets(args: Arguments) -> None:
+    types = {f.name: f.type for f in dataclasses.fields(Arguments)}
+    known = [task["name"] for task in args.tasks]
+    for name in ("train_file", "eval_file", "test_file", "predict_file"):
+        setattr(args, name, resolve_file(name, getattr(args, name)))
+    for number, entry in enumerate(args.datasets):
+        where = f"datasets[{number}]"
+        named = isinstance(entry.get("name"), str) and re.fullmatch(r"\w+", entry["name"])
+        require(bool(named), where, "needs name: letters, digits and _ only")
+        for key, value in entry.items():
+            if key in ("name", "tasks", "label_columns"):
+                continue
+            close = difflib.get_close_matches(key, DATA_SET, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"a data set may have {', '.join(DATA_SET)}"
+            require(key in DATA_SET, where, f"{key}: unknown option; {hint}")
+            require(fits(value, types[key]), where, f"{key}: {value!r} is no value of --{key}")
+            if key.endswith("_file"):
+                entry[key] = resolve_file(f"{where}: {key}", value)
+        for task in [*entry.get("tasks", []), *entry.get("label_columns", {})]:
+            require(not known or task in known, where, f"no task {task!r}; there are {', '.join(known)}")
+    names = [entry["name"] for entry in args.datasets]
+    require(len(set(names)) == len(names), "datasets", f"names must differ, found {names}")
 
 
 def resolve_file(name: str, source: str | None) -> str | None:

@@ -11,16 +11,20 @@ import json
 import logging
 import os
 import sys
+import warnings
+from collections import Counter
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from config import Arguments, ConfigError, check_resume, get_args, seed_everything, to_yaml
+from config import Arguments, ConfigError, check_resume, data_sets, get_args, seed_everything, to_yaml
 from logging_config import setup_logging
 
 logger = logging.getLogger("main")
+COLUMNS = ("text_column", "text_pair_column", "choices_column", "prompt", "tag_scheme")  # how a data set is read
 
 
 @dataclass
@@ -39,7 +43,17 @@ class Job:
     resumes: bool
     """whether training goes on from the state in `folder`"""
     tasks: list[dict[str, Any]]
-    data: Any = None
+    data: dict[str, Any] = field(default_factory=dict)
+    """name of a data set -> its Data"""
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """name of a data set -> its options, see config.data_sets"""
+    tokenizer: Any = None
+    causal: bool = False
+    """whether the model generates by going on with its own input"""
+
+    def having(self, part: str) -> list[str]:
+        """Names of the data sets that have a part: "train", "eval", "test" or "predict"."""
+        return [name for name, data in self.data.items() if part in data.sources]
 
 
 def build_job(args: Arguments) -> Job:
@@ -71,46 +85,73 @@ def starting_folder(args: Arguments) -> tuple[Path | None, bool]:
 
 
 def saved_tasks(folder: Path, args: Arguments) -> list[dict[str, Any]]:
-    """The tasks of a saved model; its columns and max_length go into the arguments."""
+    """The tasks of a saved model; what it was trained to read goes into the arguments."""
     from trainer.checkpoint import read_json
 
     config, labels = read_json(folder / "config.json"), read_json(folder / "labels.json")
+    saved = {entry["name"]: entry for entry in config["datasets"]}
     tasks = [task | {"label_column": config["label_columns"][task["name"]]} for task in config["tasks"]]
     if args.tasks and [{"loss_weight": 1.0} | without(task, "labels") for task in args.tasks] != tasks:
         right = f"leave them out, or start anew from {folder / 'encoder'}"
         raise ConfigError(f"arguments: tasks: differ from those of {folder}; {right}")
-    args.text_column, args.text_pair_column = config["text_column"], config["text_pair_column"]
-    args.max_length = config["max_length"]
+    if unknown := [entry["name"] for entry in args.datasets if entry["name"] not in saved]:
+        known = ", ".join(saved)
+        raise ConfigError(f"arguments: datasets: {folder} knows no data set {unknown[0]!r}; it has {known}")
+    if not args.datasets and len(saved) > 1:
+        right = f"give --datasets '[{{name: {next(iter(saved))}, predict_file: …}}]'"
+        raise ConfigError(f"arguments: datasets: {folder} has {', '.join(saved)}; {right}")
+    args.datasets = [entry | saved[entry["name"]] for entry in args.datasets or saved.values()]
+    for name in ("max_length", "stride", "max_target_length"):
+        setattr(args, name, config[name])
     return [task | {"labels": labels[task["name"]]} for task in tasks]
 
 
 def build_data(job: Job) -> None:
     """Check all files, settle splits, labels and tokenizer."""
     from data_process import build
-    from model_utils.heads import head_class
+    from data_process.schema import LabelColumn
+    from model_utils.generation_model import is_causal
+    from model_utils.heads import gold_optional, head_class
 
     args = job.args
-    scored = args.do_train or args.do_eval or args.check
-    shares = {part: getattr(args, f"{part}_ratio") for part in ("eval", "test")}
-    shares = {
-        p: share
-        for p, share in shares.items()
-        if scored and args.train_file and share and not getattr(args, f"{p}_file")
-    }
-    used = {"train": args.do_train or args.check or shares, "eval": scored, "test": scored, "predict": args.do_predict}
-    files = {
-        part: getattr(args, f"{part}_file") for part, needed in used.items() if needed and getattr(args, f"{part}_file")
-    }
+    levels = {task["name"]: head_class(task["kind"]).LABEL_LEVEL for task in job.tasks}
+    optional = {task["name"] for task in job.tasks if gold_optional(task["kind"], head_options(task))}
+    for options in data_sets(args, job.tasks):
+        files, shares = files_of(args, options)
+        if files:
+            labels = [LabelColumn(t, options["label_columns"][t], levels[t], t in optional) for t in options["tasks"]]
+            job.options[options["name"]] = options
+            job.data[options["name"]] = build.read_data(
+                files, labels, **{name: options[name] for name in COLUMNS}, on_bad_record=options["on_bad_record"],
+                shares=shares, seed=args.seed, cache_dir=args.cache_dir, limit=64 if args.debug else None,
+            )  # fmt: skip
+    data = list(job.data.values())
+    build.settle_labels(data, job.tasks)
     scratch = job.folder is None and args.model_name_or_path.startswith("scratch:")
-    job.data = build.build_data(
-        files, job.tasks, {task["name"]: head_class(task["kind"]).LABEL_LEVEL for task in job.tasks},
-        text_column=args.text_column, text_pair_column=args.text_pair_column, tag_scheme=args.tag_scheme,
-        on_bad_record=args.on_bad_record, shares=shares, seed=args.seed,
-        tokenizer_path=None if scratch else str(job.folder or args.model_name_or_path),
-        vocab_size=args.scratch_vocab_size, extra_tokens=() if job.folder else args.extra_tokens,
-        max_length=args.max_length, cache_dir=args.cache_dir, limit=64 if args.debug else None,
-        trust_remote_code=args.trust_remote_code,
-    )  # fmt: skip
+    path = str(job.folder or args.model_name_or_path)
+    if scratch and not job.having("train"):
+        raise ConfigError(f"arguments: train_file: {build.NEEDED}")
+    extra_tokens = () if job.folder else args.extra_tokens
+    job.tokenizer = build.build_tokenizer(
+        data, None if scratch else path, args.scratch_vocab_size, extra_tokens, args.trust_remote_code
+    )
+    job.causal = "text" in levels.values() and is_causal(path, args.trust_remote_code)
+    for part in data:
+        part.set_encoder(job.tokenizer, args.max_length, args.stride, args.max_target_length, job.causal)
+
+
+def files_of(args: Arguments, options: dict[str, Any]) -> tuple[dict[str, str], dict[str, float]]:
+    """The files of a data set that this run reads, and the shares that are split off its training file."""
+    scored = args.do_train or args.do_eval or args.check
+    shares = {p: options[f"{p}_ratio"] for p in ("eval", "test") if scored and not options[f"{p}_file"]}
+    shares = {part: share for part, share in shares.items() if share and options["train_file"]}
+    used = {"train": args.do_train or args.check or shares, "eval": scored, "test": scored, "predict": args.do_predict}
+    files = {part: options[f"{part}_file"] for part, needed in used.items() if needed and options[f"{part}_file"]}
+    return files, shares
+
+
+def head_options(task: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in task.items() if k not in ("name", "kind", "label_column", "labels", "loss_weight")}
 
 
 def check_run(job: Job) -> None:
@@ -118,8 +159,9 @@ def check_run(job: Job) -> None:
     from data_process.build import checksum
     from trainer.checkpoint import read_json
 
-    sources = job.data.sources
-    job.given |= {f"{part}_data": checksum(sources[part]) for part in ("train", "eval") if part in sources}
+    for part in ("train", "eval"):
+        sums = [checksum(job.data[name].sources[part]) for name in job.having(part)]
+        job.given |= {f"{part}_data": ",".join(sums)} if sums else {}
     if job.resumes and job.folder:
         saved = read_json(job.folder / "trainer_state.json").get("arguments", {})
         for change in check_resume(saved, job.given, job.folder):
@@ -127,58 +169,97 @@ def check_run(job: Job) -> None:
 
 
 def build_model(job: Job) -> Any:
-    """The saved model, or new heads around an encoder."""
-    from model_utils.encoder import freeze, load_encoder
-    from model_utils.multitask_model import MultiTaskModel, build_model
+    """The saved model, or a new one."""
+    from model_utils.build import new_model, saved_model
+    from model_utils.encoder import freeze
 
     args = job.args
     if job.folder is not None:
-        model = MultiTaskModel.from_pretrained(job.folder, args.trust_remote_code)
+        model = saved_model(job.folder, args.trust_remote_code)
     else:
-        encoder = load_encoder(
-            args.model_name_or_path, len(job.data.tokenizer), args.max_length, args.trust_remote_code
-        )
-        model = build_model(encoder, [without(task, "label_column") for task in job.tasks], args.shared_layers)
+        model = new_model(
+            args.model_name_or_path, [without(task, "label_column") for task in job.tasks], job.tokenizer,
+            args.max_length, max_target_length=args.max_target_length, shared_layers=args.shared_layers,
+            label_counts=label_counts(job), trust_remote_code=args.trust_remote_code,
+        )  # fmt: skip
     freeze(model.encoder, args.freeze_layers)
     return model
 
 
+def label_counts(job: Job) -> dict[str, tuple[Counter[str], int]]:
+    """How often each label occurs in the training data, and in how many records, of the tasks that ask for it."""
+    found = {task["name"]: (Counter[str](), 0) for task in job.tasks if task.get("class_weights") == "balanced"}
+    for name in job.having("train"):
+        for task, counts in job.data[name].label_counts("train").items():
+            if task in found:
+                found[task] = found[task][0] + counts, found[task][1] + len(job.data[name].numbers("train"))
+    return found
+
+
 def build_train_loader(job: Job) -> Any:
-    """(epoch, samples_seen) -> micro-batches, map-style from the cache or streamed from the file."""
+    """(epoch, samples_seen) -> micro-batches: of one data set, or of several in turn."""
+    from data_loader import build
+
+    args = job.args
+    names = job.having("train")
+    options = {"seed": args.seed, "rank": job.rank, "world_size": job.world_size, "num_workers": args.num_workers,
+               "pin_memory": job.device.type == "cuda"}  # fmt: skip
+    batch_sizes = [job.options[name]["batch_size"] for name in names]
+    if args.streaming:
+        return build_stream(job, names[0], batch_size=batch_sizes[0], **options)
+    datasets = [build_part(job, name, "train") for name in names]
+    collators = [build_collator(job, name) for name in names]
+    if len(names) == 1:
+        return build.map_loader(datasets[0], collators[0], batch_size=batch_sizes[0], **options)
+    return build.mixed_loader(datasets, collators, batch_sizes=batch_sizes, mixing=args.mixing,
+                              temperature=args.mixing_temperature, epochs=args.epochs, **options)  # fmt: skip
+
+
+def build_stream(job: Job, name: str, **options: Any) -> Any:
+    """The same from a file that is read and encoded on the fly."""
     from data_loader import build
     from data_process.feature_cache import content_hash
     from data_process.readers import parse_jsonl_line, parse_text_line
 
-    args, data = job.args, job.data
+    data = job.data[name]
     source = data.sources["train"]
-    indices = data.indices.get("train", range(data.scans["train"].num_records))
-    options = {"batch_size": args.batch_size, "seed": args.seed, "rank": job.rank, "world_size": job.world_size,
-               "num_workers": args.num_workers, "pin_memory": job.device.type == "cuda"}  # fmt: skip
-    if not args.streaming:
-        rows = data.rows("train").remove_columns("record")
-        return build.map_loader(build.MapDataset(rows.__getitems__, len(rows), indices), build_collator(job), **options)
-    index = build.build_line_index(source, Path(args.cache_dir, f"{Path(source).stem}-{content_hash(source)}.lines"))
+    lines = Path(job.args.cache_dir, f"{Path(source).stem}-{content_hash(source)}.lines")
     parse = partial(parse_text_line if source.endswith(".txt") else parse_jsonl_line, where=source)
-    return build.stream_loader(source, index, parse=parse, encode=data.encode, collate=build_collator(job),
-                               indices=indices, **options)  # fmt: skip
+    return build.stream_loader(source, build.build_line_index(source, lines), parse=parse, encode=data.encode,
+                               collate=build_collator(job, name), indices=data.numbers("train"), **options)  # fmt: skip
+
+
+def build_part(job: Job, name: str, part: str, first_id: int = 0) -> Any:
+    from data_loader.map_dataset import MapDataset
+
+    rows = job.data[name].rows(part)
+    fetch = rows.remove_columns("record").__getitems__
+    return MapDataset(fetch, len(rows), job.data[name].indices.get(part), first_id)
 
 
 def build_eval(job: Job, part: str) -> tuple[Any, Any]:
-    """Batches of a part, and its rows."""
+    """Batches of a part of all data sets, one after the other, and the function sample ids -> gold labels."""
     from data_loader import build
+    from data_process.build import joined_references
 
-    rows = job.data.rows(part)
-    dataset = build.MapDataset(rows.remove_columns("record").__getitems__, len(rows), job.data.indices.get(part))
-    loader = build.eval_loader(dataset, build_collator(job), batch_size=job.args.eval_batch_size, rank=job.rank,
-                               world_size=job.world_size, num_workers=job.args.num_workers)  # fmt: skip
-    return loader, rows
+    names = job.having(part)
+    firsts = [0, *accumulate(len(job.data[name].rows(part)) for name in names)]
+    loaders = [
+        build.eval_loader(build_part(job, name, part, first), build_collator(job, name), rank=job.rank,
+                          batch_size=job.options[name]["eval_batch_size"], world_size=job.world_size,
+                          num_workers=job.args.num_workers)
+        for name, first in zip(names, firsts, strict=False)
+    ]  # fmt: skip
+    tasks = [job.options[name]["tasks"] for name in names]
+    references = joined_references([job.data[name] for name in names], part, [task["name"] for task in job.tasks])
+    return build.Chained(loaders, tasks), references
 
 
-def build_collator(job: Job) -> Any:
+def build_collator(job: Job, name: str) -> Any:
     from data_loader.collate import Collator
 
-    levels = {label.task: label.level for label in job.data.schema.labels}
-    return Collator(job.data.tokenizer.pad_token_id, levels)
+    levels = {label.task: label.level for label in job.data[name].schema.labels}
+    return Collator(job.tokenizer.pad_token_id, levels, padding_side="left" if job.causal else "right")
 
 
 def build_trainer(job: Job, model: Any, **options: Any) -> Any:
@@ -211,13 +292,9 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
         "run_folder": RunFolder(args.output_dir, partial(save_pretrained, job, model), job.given, args.keep_states),
     }  # fmt: skip
     monitor, falls = "", False
-    if "eval" in job.data.sources:
-        batches, rows = build_eval(job, "eval")
-        references = job.data.references(rows)
-        gold = references(job.data.indices.get("eval", range(len(rows)))[:64])
-        monitor, falls = choose_monitor(
-            args.monitor, model.heads, build_trainer(job, model).metric_function(gold, gold)
-        )
+    if job.having("eval"):
+        batches, references = build_eval(job, "eval")
+        monitor, falls = choose_monitor(args.monitor, model.heads, known_metrics(job, model, references))
         early_stopping = EarlyStopping(monitor, args.patience, falls)
         options |= {"eval_loader": batches, "references": references, "early_stopping": early_stopping}
     optimizer = build_optimizer(model.to(job.device), args.lr, args.head_lr, args.weight_decay)
@@ -236,13 +313,31 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
     return options
 
 
+def known_metrics(job: Job, model: Any, references: Any) -> list[str]:
+    """Names of the metrics that an evaluation gives, from some records of each data set."""
+    from data_process.build import perfect
+
+    data, first, ids = [job.data[name] for name in job.having("eval")], 0, []
+    for one in data:
+        ids += [first + number for number in one.numbers("eval")[:64]]
+        first += len(one.rows("eval"))
+    gold = references(ids)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a few records may be too alike for some metric
+        return list(build_trainer(job, model).metric_function(perfect(data, gold), gold))
+
+
 def save_pretrained(job: Job, model: Any, folder: Path) -> None:
     """A folder that predicts by itself; its encoder/ is a complete transformers folder."""
-    args, columns = job.args, {label.task: label.column for label in job.data.schema.labels}
-    model.save_pretrained(folder, text_column=args.text_column, text_pair_column=args.text_pair_column,
-                          max_length=args.max_length, label_columns=columns)  # fmt: skip
+    args = job.args
+    kept = ("name", "tasks", "label_columns", *COLUMNS)
+    model.save_pretrained(
+        folder, max_length=args.max_length, stride=args.stride, max_target_length=args.max_target_length,
+        label_columns={task["name"]: task["label_column"] for task in job.tasks},
+        datasets=[{name: options[name] for name in kept} for options in job.options.values()],
+    )  # fmt: skip
     for place in (folder, folder / "encoder"):
-        job.data.tokenizer.save_pretrained(place)
+        job.tokenizer.save_pretrained(place)
 
 
 def train(job: Job, model: Any) -> None:
@@ -278,10 +373,21 @@ def open_output(job: Job) -> None:
     setup_logging(output / "train.log")
     set_damaged_aside(output / "last")
     write_text(output / "config.yaml", to_yaml(job.args))
+    write_json(output / "dataset_info.json", figures(job))
+    write_json(output / "splits.json", {part_name(job, n, part): numbers for n, data in job.data.items()
+                                        for part, numbers in data.indices.items()})  # fmt: skip
+
+
+def figures(job: Job) -> dict[str, Any]:
+    """What is in each part of each data set."""
     streamed = "train" if job.args.streaming else None
-    figures = {part: job.data.figures(part, part == streamed) for part in job.data.sources}
-    write_json(output / "dataset_info.json", figures)
-    write_json(output / "splits.json", job.data.indices)
+    return {part_name(job, name, part): data.figures(part, part == streamed)
+            for name, data in job.data.items() for part in data.sources}  # fmt: skip
+
+
+def part_name(job: Job, name: str, part: str) -> str:
+    """How files call a part: "eval", or of several data sets "eval-NAME"."""
+    return part if len(job.data) == 1 else f"{part}-{name}"
 
 
 def report(job: Job, model: Any, part: str) -> None:
@@ -289,22 +395,25 @@ def report(job: Job, model: Any, part: str) -> None:
     from data_process.predictions import write_predictions
     from trainer.checkpoint import write_json
 
-    output, data = Path(job.args.output_dir), job.data
+    output, first = Path(job.args.output_dir), 0
     trainer = build_trainer(job, model)
-    loader, rows = build_eval(job, part)
+    loader, references = build_eval(job, part)
     result = trainer.predict(loader, with_confidences=True)
-    metrics = trainer.score(result, data.references(rows))
+    metrics = trainer.score(result, references)
     if job.rank != 0:
         return
-    name = Path(data.sources[part]).stem
-    lines = output / "predictions" / f"{name}.jsonl" if part == "predict" else output / "errors" / f"{part}.jsonl"
-    written = write_predictions(lines, rows, data.schema, result.sample_ids, result.labels, result.confidences,
-                                only_wrong=part != "predict")  # fmt: skip
-    logger.info("[%s] %d of %d records in %s", part.upper(), written, len(result.sample_ids), lines)
+    for name in job.having(part):
+        data = job.data[name]
+        file = part_name(job, name, Path(data.sources[part]).stem if part == "predict" else part)
+        lines = output / ("predictions" if part == "predict" else "errors") / f"{file}.jsonl"
+        found = result.between(first, first + len(data.rows(part)))
+        written = write_predictions(lines, data.rows(part), data.schema, found.sample_ids, found.labels,
+                                    found.confidences, only_wrong=part != "predict")  # fmt: skip
+        logger.info("[%s] %d of %d records in %s", part.upper(), written, len(found.sample_ids), lines)
+        first += len(data.rows(part))
     if metrics:
-        write_json(
-            output / (f"predictions/{name}_metrics.json" if part == "predict" else f"{part}_metrics.json"), metrics
-        )
+        name = f"predictions/{file}_metrics.json" if part == "predict" else f"{part}_metrics.json"
+        write_json(output / name, metrics)
         logger.info("[%s] %s", part.upper(), " ".join(f"{key}={value:.4f}" for key, value in metrics.items()))
 
 
@@ -319,7 +428,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run_job(job: Job) -> None:
-    from model_utils.multitask_model import MultiTaskModel
+    from model_utils.build import saved_model
     from trainer.run_folder import find_best
 
     args = job.args
@@ -329,13 +438,13 @@ def run_job(job: Job) -> None:
     seed_everything(args.seed)
     model = build_model(job)
     if args.check:
-        print(json.dumps({part: job.data.figures(part) for part in job.data.sources}, ensure_ascii=False, indent=1))
+        print(json.dumps(figures(job), ensure_ascii=False, indent=1))
         return
     if args.do_train:
         train(job, model)
-        model = MultiTaskModel.from_pretrained(find_best(args.output_dir))
+        model = saved_model(find_best(args.output_dir), args.trust_remote_code)
     for part in [part for part in ("eval", "test") if args.do_eval] + ["predict"] * args.do_predict:
-        if part in job.data.sources:
+        if job.having(part):
             report(job, model, part)
 
 

@@ -7,7 +7,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from .map_dataset import MapDataset
 from .samplers import BatchSampler
 from .stream_dataset import StreamDataset, build_line_index, count_lines
 
-__all__ = ["Loader", "MapDataset", "build_line_index", "eval_loader", "map_loader", "stream_loader"]
+__all__ = ["Chained", "Loader", "MapDataset", "build_line_index", "eval_loader", "map_loader", "stream_loader"]
 
 Loader = Callable[[int, int], DataLoader]  # (epoch, samples_seen) -> the batches from there on
 
@@ -82,6 +82,21 @@ def eval_loader(
     sampler = BatchSampler(len(dataset), batch_size, shuffle=False, equal_steps=False,
                            rank=rank, world_size=world_size)  # fmt: skip
     return torch_loader(dataset, batch_sampler=sampler, collate_fn=collate, **options)
+
+
+class Chained:
+    """Loaders of several data sets one after the other; each batch says which `tasks` it is for."""
+
+    def __init__(self, loaders: Sequence[DataLoader], tasks: Sequence[Sequence[str]]):
+        """tasks: names of the tasks of each data set."""
+        self.loaders, self.tasks = loaders, tasks
+
+    def __len__(self) -> int:
+        return sum(map(len, self.loaders))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for loader, tasks in zip(self.loaders, self.tasks, strict=True):
+            yield from (batch | {"tasks": tasks} for batch in loader)
 
 
 def torch_loader(dataset: Any, *, num_workers: int = 0, pin_memory: bool = False, **options: Any) -> DataLoader:

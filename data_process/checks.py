@@ -15,8 +15,10 @@ from itertools import islice
 from typing import Any, Literal
 
 from .errors import DataError
+from .levels import level_of
+from .levels.word import split
 from .record_checks import check_record, wrong_tag_set
-from .schema import Schema, names
+from .schema import Schema
 
 logger = logging.getLogger(__name__)
 LISTED = 10  # mistakes of a file that are shown
@@ -29,7 +31,7 @@ class DataInfo:
     num_records: int = 0
     """those left out included"""
     label_counts: dict[str, Counter[str]] = field(default_factory=dict)
-    """task -> label -> occurrences (records for "sequence", words for "word")"""
+    """task -> label -> occurrences (in records, for "word" in words); nothing where labels have no names"""
     strata: list[str] = field(default_factory=list)
     """the first sequence-level label of each good record, for stratified splits; "" without one"""
     skipped: list[int] = field(default_factory=list)
@@ -104,7 +106,7 @@ def scan(
         else:
             learn(info, where, record, schema, types, first)
         info.num_records += 1
-    for label in schema.labels:
+    for label in schema.labels:  # `first` has tags at the level "word" only
         wrong = wrong_tag_set(label, first[label.task], schema.tag_scheme)
         if wrong and on_bad_record == "error":
             raise wrong
@@ -126,11 +128,10 @@ def learn(
     for label in schema.labels:
         if label.task not in found:
             continue
-        if label.level == "word":
-            info.label_counts[label.task].update(found[label.task])
-            for tag in names(record[label.column], "word"):
-                first[label.task].setdefault(tag, where)
-        else:
+        info.label_counts[label.task].update(level_of(label.level).names(found[label.task]))
+        if label.level == "sequence":
             types.setdefault(label.task, type(record[label.column]))
-            info.label_counts[label.task][found[label.task]] += 1
+        elif label.level == "word":
+            for tag in split(record[label.column]):
+                first[label.task].setdefault(tag, where)
     info.strata.append(next((found[n.task] for n in schema.labels if n.level == "sequence" and n.task in found), ""))

@@ -36,3 +36,8 @@ def caught(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
     except DataError as error:
         return error
+
+
+def kind(value: Any) -> str:
+    """A wrong value as messages show it."""
+    return "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"

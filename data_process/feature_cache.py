@@ -21,10 +21,11 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from .encode import RecordEncoder
+from .levels import level_of
 from .schema import Schema
 
 logger = logging.getLogger(__name__)
-VERSION = 2  # raise it when the meaning of a column changes
+VERSION = 3  # raise it when the meaning of a column changes
 CHUNK = 1000
 
 
@@ -52,7 +53,7 @@ def cached_features(
         logger.info("%s: encoded features taken from %s", source, path)
     else:
         rows = encode_all(islice(records, limit), encoder, frozenset(skipped))
-        write_arrow(path, rows, arrow_schema(encoder.schema, encoder.tokenizer))
+        write_arrow(path, rows, arrow_schema(encoder.schema, encoder.tokenizer, encoder.inputs.several))
     return Dataset.from_file(str(path))
 
 
@@ -86,16 +87,29 @@ def write_arrow(path: Path, chunks: Iterator[list[dict[str, Any]]], schema: pa.S
         unfinished.unlink(missing_ok=True)
 
 
-def arrow_schema(schema: Schema, tokenizer: Any) -> pa.Schema:
+def arrow_schema(schema: Schema, tokenizer: Any, several: bool) -> pa.Schema:
+    """several: whether a record may have several inputs."""
     numbers = pa.list_(pa.int32())
-    label_types = {"sequence": pa.int64(), "word": pa.list_(pa.int64())}
     fields = [("sample_id", pa.int64()), ("input_ids", numbers)]
     if "token_type_ids" in tokenizer.model_input_names:
         fields.append(("token_type_ids", numbers))
-    if schema.word_level:
-        fields += [("word_starts", numbers), ("num_words", pa.int32())]
-    fields.append(("labels", pa.struct([(label.task, label_types[label.level]) for label in schema.labels])))
-    return pa.schema([*fields, ("truncated", pa.bool_()), ("record", pa.string())])
+    if several:
+        fields.append(("row_lengths", numbers))
+    if schema.form in ("words", "context"):
+        fields.append(("word_starts", numbers))
+    if schema.form == "words":
+        fields.append(("num_words", pa.int32()))
+    if schema.form == "context":
+        fields += [("char_starts", numbers), ("char_ends", numbers)]
+    labels = [(label.task, label_type(level_of(label.level))) for label in schema.labels]
+    return pa.schema([*fields, ("labels", pa.struct(labels)), ("truncated", pa.bool_()), ("record", pa.string())])
+
+
+def label_type(level: Any) -> pa.DataType:
+    found = pa.float64() if level.DTYPE == "float64" else pa.int64()
+    for _ in range(level.DEPTH):
+        found = pa.list_(found)
+    return found
 
 
 def cache_key(source: str, encoder: RecordEncoder, limit: int | None, skipped: Collection[int] = ()) -> str:
@@ -104,13 +118,14 @@ def cache_key(source: str, encoder: RecordEncoder, limit: int | None, skipped: C
     settings = {
         "version": VERSION,
         "schema": repr(encoder.schema),
-        "labels": {task: vocab.names for task, vocab in encoder.vocabs.items()},
+        "labels": {task: vocab.settings for task, vocab in encoder.vocabs.items()},
         "max_length": encoder.max_length,
+        "stride": encoder.stride,
         "limit": limit,
         "skipped": sorted(skipped),
         "tokenizer": tokenizer | {"truncation": None, "padding": None},  # these two change with every call
         "inputs": encoder.tokenizer.model_input_names,
-        "filler": encoder.filler,
+        "filler": encoder.inputs.filler,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, ensure_ascii=False).encode())
     digest.update(content_hash(source).encode())

@@ -4,10 +4,15 @@
     vocab.encode("PlayMusic"); vocab.names
 """
 
+import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
+from .errors import DataError
+
 IGNORE = -100  # torch's ignore_index: no gold label here
+MAX_LABEL_CHARS = 256  # longer ones are no labels, but the wrong column
 
 
 class LabelVocab:
@@ -26,6 +31,11 @@ class LabelVocab:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def settings(self) -> list[str]:
+        """What decides the encoding."""
+        return self.names
 
     def encode(self, gold: Any) -> Any:
         """A name -> its number; a list of names -> a list of numbers."""
@@ -47,3 +57,19 @@ def close_tags(tags: Iterable[str]) -> list[str]:
     entities = sorted({tag[2:] for tag in tags if is_entity_tag(tag)})
     plain = sorted(tag for tag in tags if tag != "O" and not is_entity_tag(tag))
     return ["O"] * bool(entities or "O" in tags) + [f"{p}-{entity}" for entity in entities for p in "BI"] + plain
+
+
+def check_name(where: str, column: str, name: str, what: str) -> None:
+    """A label is a short name on one line: it is shown in logs and tables. Raises DataError."""
+    if len(name) > MAX_LABEL_CHARS:
+        message = f"{what} of {len(name):,} characters, at most {MAX_LABEL_CHARS} are usual; is this the right column?"
+        raise DataError(where, message, column)
+    if odd := odd_character(name):
+        message = f"{what} {name[:40]!r} holds the control character U+{ord(odd):04X}; remove it"
+        raise DataError(where, message, column)
+
+
+@lru_cache(4096)
+def odd_character(name: str) -> str:
+    """The first one that breaks a line or is invisible; "" if there is none."""
+    return next((char for char in name if unicodedata.category(char) in ("Cc", "Zl", "Zp", "Cs")), "")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .levels import level_of
 from .schema import Schema
 
 
@@ -30,22 +31,24 @@ def write_predictions(
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.tmp")
     records = rows.select_columns("record")
-    columns = [column for column in (schema.text_column, schema.text_pair_column) if column]
+    columns = [name for name in (schema.text_column, schema.text_pair_column, schema.choices_column) if name]
+    levels = {label.task: level_of(label.level) for label in schema.labels}
     written = 0
     with open(unfinished, "w", encoding="utf-8") as file:
         for position, sample_id in enumerate(sample_ids):
             record = json.loads(records[sample_id]["record"])
             predicted = {task: values[position] for task, values in labels.items()}
             gold = schema.gold(record)
-            if only_wrong and all(predicted[task] == value for task, value in gold.items()):
+            if only_wrong and all(levels[task].is_right(predicted[task], value) for task, value in gold.items()):
                 continue
             line = {
                 "sample_id": sample_id,
-                **{column: record[column] for column in columns},
-                "predictions": predicted,
+                **{column: record[column] for column in columns if column in record},
+                "predictions": {task: levels[task].shown(value, record, schema) for task, value in predicted.items()},
                 "confidences": {task: rounded(values[position]) for task, values in confidences.items()},
-                **({"gold": gold} if gold else {}),
             }
+            if gold:
+                line["gold"] = {task: levels[task].shown(value, record, schema) for task, value in gold.items()}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             written += 1
     unfinished.replace(path)
@@ -53,4 +56,7 @@ def write_predictions(
 
 
 def rounded(value: Any) -> Any:
-    return [round(v, 4) for v in value] if isinstance(value, list) else round(value, 4)
+    """A confidence, a list of them, or None where there is none."""
+    if isinstance(value, list):
+        return [rounded(part) for part in value]
+    return None if value is None else round(value, 4)

@@ -1,19 +1,18 @@
-"""The first mistake of one record: texts, labels, and tags of words.
+"""The first mistake of one record: texts, choices, gold labels.
 
 check_record("train.jsonl:17", record, schema, gold="required", types={}, entities=())
 """
 
-import unicodedata
 from collections.abc import Collection
-from functools import lru_cache
 from typing import Any
 
-from .errors import DataError
-from .schema import LabelColumn, Schema, names
-from .tag_schemes import fitting, is_tag, to_iob2
+from .errors import DataError, kind
+from .levels import level_of
+from .levels.word import split
+from .schema import LabelColumn, Schema
+from .tag_schemes import fitting, is_tag
 
-# Longer ones are no texts or labels, but lost line ends or the wrong column.
-MAX_TEXT_CHARS, MAX_LABEL_CHARS = 1_000_000, 256
+MAX_TEXT_CHARS = 1_000_000  # longer ones are no texts, but lost line ends
 COLUMNS_SHOWN = 10
 
 
@@ -31,21 +30,23 @@ def check_record(
     if isinstance(record, DataError):
         raise record
     check_text(where, record, schema.text_column)
-    if schema.text_pair_column:
+    if schema.text_pair_column and (schema.form != "separate" or record.get(schema.text_pair_column) is not None):
         check_text(where, record, schema.text_pair_column)
+    if schema.choices_column:
+        check_choices(where, record, schema.choices_column)
     for label in schema.labels:
         value = record.get(label.column)
         if value is None:
-            if gold == "required":
+            if gold == "required" and not label.optional:
                 raise DataError(where, missing(record, label.column, "a gold label"), label.column)
-        elif label.level == "word":
-            check_tags(where, label, value, schema, record)
-            here = dict.fromkeys(names(value, "word"), where)
-            error = wrong_tag_set(label, here, schema.tag_scheme, True) if label.task in entities else None
+            continue
+        level_of(label.level).check(where, label, value, record, schema)
+        if label.level == "sequence":
+            check_type(where, label, value, types)
+        elif label.level == "word" and label.task in entities:
+            error = wrong_tag_set(label, dict.fromkeys(split(value), where), schema.tag_scheme, True)
             if error:
                 raise error
-        else:
-            check_label(where, label, value, types)
 
 
 def missing(record: dict[str, Any], column: str, needed: str) -> str:
@@ -76,51 +77,22 @@ def check_text(where: str, record: dict[str, Any], column: str) -> None:
         raise DataError(where, message, column)
 
 
-def check_label(where: str, label: LabelColumn, value: Any, types: dict[str, type]) -> None:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise DataError(where, f"must be a label: a string or an integer, found {kind(value)}", label.column)
-    if isinstance(value, str) and not value.strip():
-        raise DataError(where, "is an empty label", label.column)
-    check_name(where, label, str(value), "label")
+def check_choices(where: str, record: dict[str, Any], column: str) -> None:
+    choices = record.get(column)
+    if choices is None:
+        raise DataError(where, missing(record, column, "a list of texts to choose from"), column)
+    if not isinstance(choices, list) or len(choices) < 2:
+        raise DataError(where, f"must be a list of at least two texts, found {kind(choices)}", column)
+    for number, choice in enumerate(choices, 1):
+        if not isinstance(choice, str) or not choice.strip():
+            raise DataError(where, f"choice {number} must be a text, not empty, found {kind(choice)}", column)
+
+
+def check_type(where: str, label: LabelColumn, value: Any, types: dict[str, type]) -> None:
     usual = types.get(label.task, type(value))
     if usual is not type(value):
         message = f"found {kind(value)} after labels of type {usual.__name__}; use one type"
         raise DataError(where, message, label.column)
-
-
-def check_name(where: str, label: LabelColumn, name: str, what: str) -> None:
-    """A label is a short name on one line: it is shown in logs and tables."""
-    if len(name) > MAX_LABEL_CHARS:
-        message = f"{what} of {len(name):,} characters, at most {MAX_LABEL_CHARS} are usual; is this the right column?"
-        raise DataError(where, message, label.column)
-    if odd := odd_character(name):
-        message = f"{what} {name[:40]!r} holds the control character U+{ord(odd):04X}; remove it"
-        raise DataError(where, message, label.column)
-
-
-@lru_cache(4096)
-def odd_character(name: str) -> str:
-    """The first one that breaks a line or is invisible; "" if there is none."""
-    return next((char for char in name if unicodedata.category(char) in ("Cc", "Zl", "Zp", "Cs")), "")
-
-
-def check_tags(where: str, label: LabelColumn, value: Any, schema: Schema, record: dict[str, Any]) -> None:
-    """Tags must be strings, one per word, and legal in the scheme."""
-    if not isinstance(value, str | list):
-        raise DataError(where, f"must be a list of tags, one per word, found {kind(value)}", label.column)
-    for number, tag in enumerate(value, 1):
-        if not isinstance(tag, str) or not tag:
-            raise DataError(where, f"tag {number} must be a string, not empty, found {kind(tag)}", label.column)
-    tags, words = names(value, "word"), schema.text(record)
-    for tag in set(tags):
-        check_name(where, label, tag, "tag")
-    if len(tags) != len(words):
-        message = f"{len(tags)} tags for {len(words)} words; there must be one tag per word"
-        raise DataError(where, message, label.column)
-    try:
-        to_iob2(tags, schema.tag_scheme)
-    except ValueError as error:
-        raise DataError(where, str(error), label.column) from None
 
 
 def wrong_tag_set(label: LabelColumn, first: dict[str, str], scheme: str, entities: bool = False) -> DataError | None:
@@ -137,7 +109,3 @@ def wrong_tag_set(label: LabelColumn, first: dict[str, str], scheme: str, entiti
     hint = f"--tag_scheme {' or '.join(schemes)}" if schemes else "O for words outside of entities"
     message = f"found the tag {tag!r} in data with entities of {scheme.upper()}; use {hint}"
     return DataError(where, message, label.column)
-
-
-def kind(value: Any) -> str:
-    return "null" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"

@@ -5,9 +5,11 @@
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from .tag_schemes import to_iob2
+from .errors import DataError
+from .levels import level_of
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,9 @@ class LabelColumn:
     task: str
     column: str
     level: str
-    """"sequence": one label per record; "word": one label per word"""
+    """a file name of levels/"""
+    optional: bool = False
+    """whether training records may do without it"""
 
 
 @dataclass(frozen=True)
@@ -29,35 +33,50 @@ class Schema:
     labels: tuple[LabelColumn, ...]
     tag_scheme: str = "iob2"
     """of the tags in the records; `gold` gives IOB2"""
+    choices_column: str | None = None
+    """with the choices of multiple choice: a list of texts"""
+    prompt: str = "{text}"
+    """for text generation: what the model reads, {text} standing for the text"""
 
-    @property
-    def word_level(self) -> bool:
-        return any(label.level == "word" for label in self.labels)
+    def __post_init__(self) -> None:
+        forms = {level_of(label.level).FORM: label.task for label in self.labels}
+        forms.pop(None, None)
+        if len(forms) > 1:
+            (form, task), (other, second) = sorted(forms.items())[:2]
+            raise DataError("arguments", f"{task} needs inputs of the form {form!r}, {second} {other!r}; tasks of "
+                            "different forms cannot read the same records", "tasks")  # fmt: skip
+        if self.form == "context" and self.text_pair_column is None:
+            raise DataError("arguments", "needed for the context; text_column has the question", "text_pair_column")
+        if self.form == "choices" and self.choices_column is None:
+            raise DataError("arguments", "needed: a column with a list of texts to choose from", "choices_column")
+
+    @cached_property
+    def form(self) -> str:
+        """Of the inputs: "text", or what the levels ask for, see inputs.py."""
+        return next((form for label in self.labels if (form := level_of(label.level).FORM)), "text")
 
     def text(self, record: dict[str, Any]) -> Any:
         """The text as the encoder wants it: a list of words if any task needs words, else one string."""
         return self._form(record[self.text_column])
 
     def text_pair(self, record: dict[str, Any]) -> Any:
-        return None if self.text_pair_column is None else self._form(record[self.text_pair_column])
+        """The second text; None if the schema has none, or the record, where it may be missing."""
+        text = None if self.text_pair_column is None else record.get(self.text_pair_column)
+        return None if text is None else self._form(text)
+
+    def choices(self, record: dict[str, Any]) -> list[str]:
+        return [] if self.choices_column is None else record[self.choices_column]
 
     def gold(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Gold labels by task, in label names; a task whose column is absent or null is left out."""
+        """References by task; a task whose column is absent or null is left out."""
         values = {label.task: (record.get(label.column), label.level) for label in self.labels}
-        return {task: self._labels(value, level) for task, (value, level) in values.items() if value is not None}
-
-    def _labels(self, value: Any, level: str) -> Any:
-        found = names(value, level)
-        return found if level != "word" or self.tag_scheme == "iob2" else to_iob2(found, self.tag_scheme)
+        return {
+            task: level_of(level).gold(value, record, self)
+            for task, (value, level) in values.items()
+            if value is not None
+        }
 
     def _form(self, text: str | list[str]) -> str | list[str]:
         if isinstance(text, str):
-            return text.split() if self.word_level else text
-        return text if self.word_level else " ".join(text)
-
-
-def names(value: Any, level: str) -> Any:
-    """Label names of a gold value: integers become text, a string of tags is split at whitespace."""
-    if level != "word":
-        return str(value)
-    return value.split() if isinstance(value, str) else list(value)
+            return text.split() if self.form == "words" else text
+        return text if self.form == "words" else " ".join(text)

@@ -12,6 +12,7 @@ import sys
 from itertools import takewhile
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -43,8 +44,9 @@ def locate(name_or_path: str) -> str:
     if kind == "package":
         return package_folder(rest)
     if kind == "scratch":
-        if rest not in SCRATCH:
-            raise ModelError(f"model_name_or_path: no size {rest!r}; there are scratch:{{{','.join(SCRATCH)}}}")
+        if rest.removeprefix("gpt-") not in SCRATCH:
+            sizes = f"{{{','.join(SCRATCH)}}}"
+            raise ModelError(f"model_name_or_path: no size {rest!r}; there are scratch:{sizes} and scratch:gpt-{sizes}")
         return name_or_path
     path = os.path.expanduser(name_or_path)
     is_folder_name = path.startswith((".", "/", "~")) or path.count("/") > 1
@@ -77,6 +79,8 @@ def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote
     Raises: ModelError if it cannot be loaded, lacks weights or is too short.
     """
     transformers_logging.disable_progress_bar()
+    if path.startswith("scratch:gpt-"):
+        raise ModelError(f"model_name_or_path: {path} only generates texts (kind text_generation)")
     if path.startswith("scratch:"):
         hidden, layers, heads = SCRATCH[path.removeprefix("scratch:")]
         config = BertConfig(
@@ -89,7 +93,7 @@ def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote
         )
         encoder = AutoModel.from_config(config, dtype=torch.float32)
     else:
-        encoder = load_pretrained(path, trust_remote_code)
+        encoder = load_weights(AutoModel, path, trust_remote_code)
     positions = position_limit(encoder)
     if positions < max_length:
         raise ModelError(f"max_length: {path} has {positions} positions; {max_length} must not be above that")
@@ -100,12 +104,12 @@ def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote
     return encoder
 
 
-def load_pretrained(path: str, trust_remote_code: bool) -> PreTrainedModel:
+def load_weights(auto_class: Any, path: str, trust_remote_code: bool) -> PreTrainedModel:
     """A checkpoint of which no weight is missing: transformers only warns, and makes up random ones."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # its table of missing weights; we say it in one line
     try:
-        encoder, info = AutoModel.from_pretrained(
+        encoder, info = auto_class.from_pretrained(
             path,
             dtype=torch.float32,  # the default would take over a half-precision checkpoint's
             trust_remote_code=trust_remote_code,

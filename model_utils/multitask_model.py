@@ -29,7 +29,7 @@ from .heads import build_head
 
 @dataclass
 class MultiTaskOutput:
-    """B texts, T sub-words, H hidden size; `loss` is None without gold labels."""
+    """R inputs of the encoder, T sub-words, H hidden size; `loss` is None without gold labels."""
 
     loss: torch.Tensor | None
     losses: dict[str, torch.Tensor]
@@ -50,7 +50,7 @@ class MultiTaskModel(nn.Module):
     ):
         """
         Args:
-            encoder: called with input_ids, attention_mask …, returns an object with `last_hidden_state` (B, T, H).
+            encoder: called with input_ids, attention_mask …, returns an object with `last_hidden_state` (R, T, H).
             heads: task -> head, see model_utils/heads/__init__.py.
             loss_weights: task -> factor of its loss; 1 where not given.
             shared_layers: Transformer layers between encoder and heads.
@@ -66,20 +66,21 @@ class MultiTaskModel(nn.Module):
     def forward(self, batch: Mapping[str, Any], num_items: Mapping[str, Any] | None = None) -> MultiTaskOutput:
         """
         Args:
-            batch: see data_loader/collate.py. In training only the heads of tasks in `labels` run.
+            batch: see data_loader/collate.py. In training only the heads of tasks in `labels` run, else those of
+                `tasks`, or all where that is absent.
             num_items: task -> number of items to divide its summed loss by; default: the items of this batch. The
                 trainer gives the number of the whole group of micro-batches over all ranks.
         """
         inputs = {name: batch[name] for name in self.inputs if name in batch}
         all_layers = any(head.all_layers for head in self.heads.values())
         encoded = self.encoder(**inputs, output_hidden_states=all_layers, return_dict=True)
-        hidden = encoded.last_hidden_state  # (B, T, H)
+        hidden = encoded.last_hidden_state  # (R, T, H)
         for layer in self.shared_layers:
             hidden = layer(hidden, src_key_padding_mask=batch["attention_mask"] == 0)
         hidden_states = (*encoded.hidden_states[:-1], hidden) if all_layers else (hidden,)
 
         labels = batch.get("labels", {})
-        tasks = labels if self.training else self.heads
+        tasks = labels if self.training else batch.get("tasks", self.heads)
         logits = {task: self.heads[task](hidden_states, batch) for task in tasks}
         losses = {
             task: self.heads[task].loss(logits[task], gold, batch) / self.divisor(task, gold, num_items)
@@ -116,12 +117,10 @@ class MultiTaskModel(nn.Module):
     def from_pretrained(cls, folder: str | Path, trust_remote_code: bool = False) -> "MultiTaskModel":
         """The model saved by `save_pretrained`, bit for bit; in eval mode. Raises ModelError if a part does not fit."""
         folder = Path(folder)
+        config, tasks = read_folder(folder)
         try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
-            tasks = [task | {"labels": labels[task["name"]]} for task in config["tasks"]]
             state = load_file(folder / "model.safetensors")
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, SafetensorError) as error:
             raise ModelError(f"{folder} holds no whole model: {error}") from error
         encoder = load_encoder(str(folder / "encoder"), vocab_size=0, max_length=0, trust_remote_code=trust_remote_code)
         model = build_model(encoder, tasks, config["shared_layers"])
@@ -131,6 +130,16 @@ class MultiTaskModel(nn.Module):
             raise ModelError(f"{folder}/model.safetensors does not fit config.json and labels.json: {', '.join(wrong)}")
         model.load_state_dict(state, strict=False)
         return model.eval()
+
+
+def read_folder(folder: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """config.json of a saved model, and its tasks with their labels. Raises ModelError."""
+    try:
+        config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
+        labels = json.loads(Path(folder, "labels.json").read_text(encoding="utf-8"))
+        return config, [task | {"labels": labels[task["name"]]} for task in config["tasks"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder} holds no whole model: {error}") from error
 
 
 def build_model(encoder: Any, tasks: Sequence[Mapping[str, Any]], shared_layers: int = 0) -> MultiTaskModel:

@@ -23,17 +23,23 @@ def pool(hidden_states: Sequence[torch.Tensor], attention_mask: torch.Tensor, ho
     Returns: (B, H).
     """
     last = hidden_states[-1]
+    check_pooling(how)
     if how == "cls":
         return last[:, 0]
     if how == "mean":
         return masked_mean(last, attention_mask)
     if how == "max":
         return last.masked_fill(attention_mask[:, :, None] == 0, float("-inf")).amax(dim=1)
-    if how == "first_last_mean":
-        if len(hidden_states) < 2:
-            raise ValueError("first_last_mean needs the hidden states of all layers")
-        return (masked_mean(hidden_states[1], attention_mask) + masked_mean(last, attention_mask)) / 2
-    raise ValueError(f"unknown pooling {how!r}; there are {', '.join(POOLING)}")
+    if len(hidden_states) < 2:
+        raise ValueError("first_last_mean needs the hidden states of all layers")
+    return (masked_mean(hidden_states[1], attention_mask) + masked_mean(last, attention_mask)) / 2
+
+
+def check_pooling(how: str) -> str:
+    """The name itself. Raises ValueError for an unknown one, with those there are."""
+    if how not in POOLING:
+        raise ValueError(f"unknown pooling {how!r}; there are {', '.join(POOLING)}")
+    return how
 
 
 def masked_mean(hidden: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

@@ -167,7 +167,7 @@ def test_it_goes_to_a_worker():
 
 
 def test_unknown_level():
-    with pytest.raises(ValueError, match=r"unknown label levels \['document'\]; known are sequence, word"):
+    with pytest.raises(ValueError, match=r"unknown label levels \['document'\]; known are sequence, choice, "):
         Collator(0, {"a": "document", "b": "word"})
 
 

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_process.labels import LabelVocab, close_tags, is_entity_tag
-from data_process.schema import LabelColumn, Schema, names
+from data_process.levels.word import split
+from data_process.schema import LabelColumn, Schema
 from data_process.splits import stratified_split
 
 JOINT = Schema("text", "other", (LabelColumn("intent", "label", "sequence"), LabelColumn("slots", "tags", "word")))
@@ -66,7 +67,7 @@ def test_entity_tags(tag: str, entity: bool) -> None:
 
 def test_texts_are_words_exactly_where_a_task_needs_words() -> None:
     record = {"text": "play  it\tnow", "other": ["a b", "c"]}
-    assert (JOINT.word_level, SINGLE.word_level) == (True, False)
+    assert (JOINT.form, SINGLE.form) == ("words", "text")
     assert (JOINT.text(record), JOINT.text_pair(record)) == (["play", "it", "now"], ["a b", "c"])
     assert (SINGLE.text(record), SINGLE.text_pair(record)) == ("play  it\tnow", "a b c")
     assert Schema("text", None, ()).text_pair(record) is None
@@ -88,8 +89,8 @@ def test_gold(record: dict, gold: dict) -> None:
 
 def test_names_of_words_are_a_list_of_their_own() -> None:
     tags = ["O", "B-x"]
-    assert names(tags, "word") == tags
-    assert names(tags, "word") is not tags
+    assert split(tags) == tags
+    assert split(tags) is not tags
 
 
 # splits

@@ -469,6 +469,6 @@ def test_streaming_flag_changes_nothing_but_the_way(tmp_path):
         job = main.build_job(main.get_args([f"--{name}={value}" for name, value in given.items()]))
         main.build_data(job)
         loaders[streaming] = main.build_train_loader(job)
-        assert len(job.data.indices["train"]) == 240
+        assert len(job.data["data"].indices["train"]) == 240
     for start in ((0, 0), (1, 32)):
         assert_same(loaders[True](*start), loaders[False](*start))

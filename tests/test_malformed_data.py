@@ -331,7 +331,7 @@ def table_row(folder: Path, kind: str, outcome: str, message: str) -> str:
 def test_kind(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], outcomes: list[str]) -> None:
     files, options, outcome, check = KINDS[name]
     if check is not None:
-        assert check(job_of(tmp_path, files, **options).data)
+        assert check(job_of(tmp_path, files, **options).data["data"])
         shown = [line for line in capsys.readouterr().out.splitlines() if " WARNING " in line]
         assert bool(shown) == outcome.startswith("warning")
         message = " ".join(line.partition(" WARNING ")[2] for line in shown)
@@ -407,7 +407,8 @@ def test_skip(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], out
     """The same records are left out of scan, cache and stream; sample ids are numbers within the file."""
     file, content, options, kept, listed = SKIPPED[name]
     job = job_of(tmp_path, {file: content}, on_bad_record="skip", batch_size=2, **options)
-    data, found = job.data, job.data.scans["train"]
+    data = job.data["data"]
+    found = data.scans["train"]
     assert list(found.kept) == data.indices["train"] == kept and len(found.strata) == len(kept)
     total = len(kept) + len(found.skipped)
     [line] = [line for line in capsys.readouterr().out.splitlines() if " WARNING " in line]
@@ -430,7 +431,7 @@ def test_skip(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], out
 
 
 def test_skipped_records_are_in_no_part_of_a_split(tmp_path: Path) -> None:
-    data = job_of(tmp_path, {"a.jsonl": seven(n1=b"{") * 4}, on_bad_record="skip", eval_ratio=0.25).data
+    data = job_of(tmp_path, {"a.jsonl": seven(n1=b"{") * 4}, on_bad_record="skip", eval_ratio=0.25).data["data"]
     assert sorted(data.indices["train"] + data.indices["eval"]) == [n for n in range(28) if n % 7 != 1]
     assert (data.figures("train")["records"], data.figures("eval")["records"]) == (18, 6)
     assert sum(data.figures("train")["labels"]["intent"].values()) == 18
@@ -440,9 +441,9 @@ def test_the_cache_depends_on_what_is_left_out(tmp_path: Path) -> None:
     """One file, once with needed and once with optional gold labels."""
     options = {"on_bad_record": "skip", "predict_file": tmp_path / "a.jsonl", "do_predict": True}
     job = job_of(tmp_path, {"a.jsonl": seven(n1={"intent": None})}, **options)
-    train, predict = job.data.rows("train"), job.data.rows("predict")
+    train, predict = job.data["data"].rows("train"), job.data["data"].rows("predict")
     assert (train[1]["input_ids"], len(predict[1]["input_ids"])) == (None, 5)
-    assert job.data.figures("predict")["labels"]["intent"] == {"play": 4, "stop": 2}
+    assert job.data["data"].figures("predict")["labels"]["intent"] == {"play": 4, "stop": 2}
     assert len(list((tmp_path / "cache").glob("*.arrow"))) == 2
 
 
@@ -499,10 +500,12 @@ def test_a_file_in_another_scheme_gives_the_same_model_inputs(scheme: str, tmp_p
         lines = [json.dumps(record(tags=from_iob2(line.split(), name))).encode() for line in tags]
         jobs[name] = job_of(tmp_path, {f"{name}.jsonl": b"\n".join(lines)}, tag_scheme=name, batch_size=2)
     ours, plain = jobs[scheme], jobs["iob2"]
-    assert ours.tasks == plain.tasks and ours.data.scans["train"].label_counts == plain.data.scans["train"].label_counts
-    rows = [job.data.rows("train").remove_columns("record") for job in (ours, plain)]
+    data = [job.data["data"] for job in (ours, plain)]
+    assert ours.tasks == plain.tasks
+    assert data[0].scans["train"].label_counts == data[1].scans["train"].label_counts
+    rows = [part.rows("train").remove_columns("record") for part in data]
     assert list(rows[0]) == list(rows[1])
-    gold = [job.data.references(job.data.rows("train"))(range(4)) for job in (ours, plain)]
+    gold = [part.references(part.rows("train"))(range(4)) for part in data]
     assert gold[0] == gold[1] and gold[0]["slots"] == [line.split() for line in tags]
     ours.args.streaming = True
     assert same(main.build_train_loader(ours)(0, 0), main.build_train_loader(plain)(0, 0))

@@ -50,9 +50,9 @@ def test_smp2019_in_chinese(tmp_path, monkeypatch, capsys):
         "B-location_country, B-startLoc_province, I-awayName, I-homeName, I-location_country, I-startLoc_province",
         "test.jsonl: intent: not among the trained labels, so they count as missed: DATE_QUERY, VIEW",
     ]
-    rows = job.data.rows("train")
+    rows = job.data["data"].rows("train")
     assert len(rows) == 2053 and all(len(r["word_starts"]) == r["num_words"] for r in rows)
-    gold = job.data.references(rows)(range(len(rows)))
+    gold = job.data["data"].references(rows)(range(len(rows)))
     assert sum(tag.startswith("B-") for tags in gold["slots"] for tag in tags) == sum(
-        count for tag, count in job.data.figures("train")["labels"]["slots"].items() if tag.startswith("B-")
+        count for tag, count in job.data["data"].figures("train")["labels"]["slots"].items() if tag.startswith("B-")
     )

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 logger = logging.getLogger(__name__)
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class OutOfMemory(RuntimeError):
@@ -45,15 +46,24 @@ class BatchSplitter:
 
 
 def split(batch: dict[str, Any], parts: int) -> list[dict[str, Any]]:
-    """Pieces of a batch along its records (the first dimension of every tensor, also of nested dicts)."""
-    parts = min(parts, num_records(batch))
+    """Pieces of a batch along its records: the first dimension of every tensor, also of nested dicts.
 
-    def cut(value: Any, number: int) -> Any:
+    Where records have several inputs ("input_mask"), the first dimension of the encoder's inputs counts these.
+    """
+    parts = min(parts, num_records(batch))
+    if parts == 1:
+        return [batch]
+    masks = batch["input_mask"].tensor_split(parts) if "input_mask" in batch else ()
+    num_inputs = [int(mask.sum()) for mask in masks]
+
+    def cut(name: str, value: Any, number: int) -> Any:
         if isinstance(value, dict):
-            return {name: cut(inner, number) for name, inner in value.items()}
+            return {inner: cut(inner, tensor, number) for inner, tensor in value.items()}
+        if num_inputs and name in INPUTS:
+            return value.split(num_inputs)[number]
         return value.tensor_split(parts)[number]
 
-    return [cut(batch, number) for number in range(parts)] if parts > 1 else [batch]
+    return [{name: cut(name, value, number) for name, value in batch.items()} for number in range(parts)]
 
 
 def num_records(batch: dict[str, Any]) -> int:

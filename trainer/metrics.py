@@ -22,12 +22,12 @@ def joint_metrics(
     """
     Args:
         heads: task -> object with `score(predictions, references) -> dict`.
-        predictions: task -> one decoded, unpadded prediction per record.
+        predictions: task -> one decoded, unpadded prediction per record, None for records of other tasks.
         references: task -> gold label per record, None where there is none; such records do not count.
         own_metrics: functions (predictions, references) -> dict, called with all records.
 
     Returns: `<task>/<metric>` of every task that has gold labels, and `sentence_accuracy`: the share of records with
-        all tasks right, among those with gold for all tasks.
+        all tasks right, among those with gold for all tasks; not where a head's EXACT is False.
     """
     metrics: dict[str, float] = {}
     for task, head in heads.items():
@@ -37,7 +37,7 @@ def joint_metrics(
             metrics |= {f"{task}/{name}": float(value) for name, value in scores.items()}
     records = list(zip(*(zip(predictions[t], references[t], strict=True) for t in heads), strict=True))
     complete = [record for record in records if all(gold is not None for _, gold in record)]
-    if complete:
+    if complete and all(getattr(head, "EXACT", True) for head in heads.values()):
         right = sum(all(predicted == gold for predicted, gold in record) for record in complete)
         metrics["sentence_accuracy"] = right / len(complete)
     for function in own_metrics:

@@ -24,10 +24,19 @@ class Predictions:
 
     sample_ids: list[int]
     labels: dict[str, list[Any]]
-    """task -> one decoded prediction per record"""
+    """task -> one decoded prediction per record; None for records that are not for this task"""
     confidences: dict[str, list[Any]] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)
     """task -> mean loss over its items with gold labels"""
+
+    def between(self, first: int, behind: int) -> "Predictions":
+        """Those of the records first … behind - 1, numbered from 0, without losses."""
+        here = [place for place, number in enumerate(self.sample_ids) if first <= number < behind]
+        return Predictions(
+            [self.sample_ids[place] - first for place in here],
+            {task: [values[place] for place in here] for task, values in self.labels.items()},
+            {task: [values[place] for place in here] for task, values in self.confidences.items()},
+        )
 
 
 @torch.no_grad()
@@ -55,8 +64,8 @@ def predict(
         batch = to_device(batch, device)
         with autocast():
             output = model(batch, ones)
-        labels = {task: head.decode(output.logits[task], batch) for task, head in heads.items()}
-        sure = {t: h.confidences(output.logits[t], batch) for t, h in heads.items()} if with_confidences else {}
+        labels = {task: heads[task].decode(logits, batch) for task, logits in output.logits.items()}
+        sure = {t: heads[t].confidences(logits, batch) for t, logits in output.logits.items() if with_confidences}
         for i, sample_id in enumerate(batch["sample_id"].tolist()):
             rows.append((sample_id, {t: v[i] for t, v in labels.items()}, {t: v[i] for t, v in sure.items()}))
         for number, (task, head) in enumerate(heads.items()):
@@ -67,7 +76,7 @@ def predict(
     rows = sorted((row for part in distributed.gather(rows) for row in part), key=lambda row: row[0])
     return Predictions(
         sample_ids=[sample_id for sample_id, _, _ in rows],
-        labels={task: [labels[task] for _, labels, _ in rows] for task in heads},
-        confidences={task: [sure[task] for _, _, sure in rows] for task in heads} if with_confidences else {},
+        labels={task: [labels.get(task) for _, labels, _ in rows] for task in heads},
+        confidences={task: [sure.get(task) for _, _, sure in rows] for task in heads} if with_confidences else {},
         losses={task: loss / items for task, (loss, items) in zip(heads, totals, strict=True) if items},
     )

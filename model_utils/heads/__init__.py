@@ -2,16 +2,20 @@
 
 A head has these members (B records, T sub-words, H hidden size; `batch` as documented in data_loader/collate.py):
 
-    LABEL_LEVEL                        "sequence" or "word": how gold labels are encoded and padded
+    LABEL_LEVEL                        what a gold label looks like: a file name of data_process/levels
     MONITOR                            its main metric
     LOWER_IS_BETTER                    those of its metrics that should fall
+    EXACT                              False if equality with the reference says nothing (numbers); may be left out
     all_layers                         whether `forward` needs the hidden states of all layers or of the last one only
-    forward(hidden_states, batch)      logits; hidden_states is a tuple of (B, T, H), the last layer last
+    forward(hidden_states, batch)      logits; hidden_states is a tuple of (R, T, H), the last layer last
     num_items(labels)                  how many items the loss sums over, a 0-dim tensor
     loss(logits, labels, batch)        sum over items, a 0-dim fp32 tensor
     decode(logits, batch)              one unpadded prediction per record, in label names
-    confidences(logits, batch)         a probability per record, or per word
+    confidences(logits, batch)         a probability per record, or per word, or of each part; None where there is none
     score(predictions, references)     metrics by name, plain floats
+    gold_optional(**options)           whether training records may do without gold labels; may be left out
+
+R is the number of inputs of the encoder: B, unless records have several, see model_utils/inputs.py.
 """
 
 import importlib
@@ -33,6 +37,11 @@ def head_class(kind: str) -> Any:
     if kind not in head_kinds():
         raise ModelError(f"unknown kind of task {kind!r}; there are {', '.join(head_kinds())}")
     return importlib.import_module(f"{__name__}.{kind}").Head
+
+
+def gold_optional(kind: str, options: dict[str, Any]) -> bool:
+    """Whether training records of a task may do without gold labels."""
+    return getattr(head_class(kind), "gold_optional", lambda **_: False)(**options)
 
 
 def build_head(kind: str, hidden_size: int, labels: list[str], options: dict[str, Any]) -> nn.Module:

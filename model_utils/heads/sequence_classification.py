@@ -2,7 +2,7 @@
 
     head = Head(hidden_size=384, labels=["negative", "positive"], pooling="mean")
 
-Copy together with: model_utils/pooling.py. B texts, H hidden size, C classes.
+Copy together with: model_utils/pooling.py, inputs.py, losses.py, class_weights.py. B texts, H hidden size, C classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from ..pooling import POOLING, pool
+from ..class_weights import ClassWeights
+from ..inputs import record_mean
+from ..losses import cross_entropy, refuse_both
+from ..pooling import check_pooling, pool
 
 
 class Head(nn.Module):
@@ -22,19 +24,34 @@ class Head(nn.Module):
     MONITOR = "accuracy"
     LOWER_IS_BETTER = ()
 
-    def __init__(self, hidden_size: int, labels: Sequence[str], dropout: float = 0.1, pooling: str = "cls"):
-        """labels: class names in the order of the class numbers; pooling: one of pooling.POOLING."""
+    def __init__(
+        self,
+        hidden_size: int,
+        labels: Sequence[str],
+        dropout: float = 0.1,
+        pooling: str = "cls",
+        class_weights: str | dict[str, float] | None = None,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
+    ):
+        """
+        Args:
+            labels: class names in the order of the class numbers.
+            pooling: one of pooling.POOLING.
+            class_weights: "balanced", or label -> weight (1 where not given).
+            label_smoothing, focal_gamma: see losses.py; one of both.
+        """
         super().__init__()
-        if pooling not in POOLING:
-            raise ValueError(f"unknown pooling {pooling!r}; there are {', '.join(POOLING)}")
-        self.labels = list(labels)
-        self.pooling = pooling
+        refuse_both(label_smoothing, focal_gamma)
+        self.labels, self.pooling = list(labels), check_pooling(pooling)
         self.all_layers = pooling == "first_last_mean"
+        self.class_weights = ClassWeights(labels, class_weights)
+        self.label_smoothing, self.focal_gamma = label_smoothing, focal_gamma
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(hidden_size, len(self.labels))
 
     def forward(self, hidden_states: Sequence[torch.Tensor], batch: Mapping[str, Any]) -> torch.Tensor:
-        pooled = pool(hidden_states, batch["attention_mask"], self.pooling)  # (B, H)
+        pooled = record_mean(pool(hidden_states, batch["attention_mask"], self.pooling), batch)  # (B, H)
         return self.classifier(self.dropout(pooled))  # (B, C)
 
     def num_items(self, labels: torch.Tensor) -> torch.Tensor:
@@ -42,7 +59,7 @@ class Head(nn.Module):
         return (labels != -100).sum()
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
-        return F.cross_entropy(logits.float(), labels, ignore_index=-100, reduction="sum")
+        return cross_entropy(logits, labels, self.class_weights(), self.label_smoothing, self.focal_gamma)
 
     def decode(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[str]:
         return [self.labels[i] for i in logits.argmax(-1).tolist()]

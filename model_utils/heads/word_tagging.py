@@ -5,7 +5,7 @@
 A word is represented by its first sub-word. Words lost by truncation are predicted "O": entities in them
 count as missed.
 
-Copy together with: model_utils/crf.py. B texts, T sub-words, W words, H hidden size, C tags.
+Copy together with: model_utils/crf.py, model_utils/inputs.py. B texts, T sub-words, W words, H hidden size, C tags.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..crf import CRF
+from ..inputs import at_places
 
 DECODERS = ("linear", "crf")
 
@@ -44,9 +45,7 @@ class Head(nn.Module):
         self.crf = CRF(len(self.labels), labels=scheme) if decoder == "crf" else None
 
     def forward(self, hidden_states: Sequence[torch.Tensor], batch: Mapping[str, Any]) -> torch.Tensor:
-        hidden = hidden_states[-1]  # (B, T, H)
-        index = batch["word_starts"][:, :, None].expand(-1, -1, hidden.shape[-1])
-        words = hidden.gather(1, index)  # (B, W, H)
+        words = at_places(hidden_states[-1], batch["word_starts"], batch)  # (B, W, H)
         return self.classifier(self.dropout(words))  # (B, W, C)
 
     def num_items(self, labels: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,241 @@
+"""Texts of a record -> inputs of the encoder, for each form of records one class.
+
+    text       one text, or two that are read together
+    words      the same, and the text is a list of words
+    context    a question and a context in which the answer stands
+    choices    a text, maybe a question, and each of several choices
+    separate   two texts, each by itself; a single one twice
+    source     a text that another one is generated from
+
+Features of one record, whose inputs stand behind each other if it has several:
+    input_ids       sub-words with special tokens
+    token_type_ids  only if the tokenizer makes them
+    row_lengths     (choices, separate, with an overlap also text, words and context) lengths of the inputs
+    word_starts     (words) place of each kept word's first sub-word; (context) 0, which stands for "no answer", then
+                    the place of each kept sub-word of the context
+    num_words       (words) number of words before cutting: what is missing was lost by truncation
+    char_starts, char_ends    (context) where each of these places is in the context
+    truncated       whether anything was cut
+
+With an overlap (`stride`) nothing is cut: a long text becomes several windows, and each place of it is taken from the
+window in which it has most context, so that everything behind sees one long text.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate, chain
+from typing import Any
+
+from .errors import DataError
+from .schema import Schema
+from .templates import Template, cut, owners, windows
+
+
+class Inputs:
+    """What the forms share. Picklable."""
+
+    NUM_TEXTS: int | None = None
+    """texts of an input; None: as many as text columns"""
+    SEVERAL = False
+    """whether a record has several inputs, also without windows"""
+
+    def __init__(self, tokenizer: Any, schema: Schema, max_length: int, stride: int = 0):
+        """
+        Args:
+            tokenizer: a fast one, as `tokenizer.py` makes it.
+            max_length: of an input, in sub-words, special tokens included.
+            stride: sub-words that two windows share; 0: no windows, long texts are cut.
+
+        Raises: DataError if max_length leaves no room for the text, or stride none for the next window.
+        """
+        self.tokenizer, self.schema, self.stride = tokenizer, schema, stride
+        num_texts = self.NUM_TEXTS or (2 if schema.text_pair_column else 1)
+        self.template = Template(tokenizer, num_texts)
+        self.room = max_length - self.template.num_special
+        self.several = self.SEVERAL or stride > 0
+        self.filler = tokenizer.convert_tokens_to_ids(tokenizer.unk_token or tokenizer.pad_token)
+        if self.room < num_texts:
+            needed = f"{self.template.num_special} special tokens and a sub-word of each text"
+            least = self.template.num_special + num_texts
+            raise DataError("arguments", f"must be at least {least}: {needed}", "max_length")
+        if stride and stride >= self.least_window():
+            right = f"below {self.least_window()}, the room that max_length leaves" if self.least_window() else "0"
+            raise DataError("arguments", f"must be {right} for inputs of the form {schema.form!r}", "stride")
+
+    def least_window(self) -> int:
+        """The shortest piece of a text that fills an input; 0: these inputs are never windows."""
+        return 0
+
+    def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Features of records; at least one."""
+        raise NotImplementedError
+
+    def tokenize(self, texts: list[Any], in_words: bool = False) -> list[Any]:
+        """A `tokenizers.Encoding` of each text, whole and without special tokens.
+
+        The tokenizer's own truncation is left alone: it makes windows of what it cuts off, for pairs all with all.
+        """
+        batch = self.tokenizer(
+            texts,
+            is_split_into_words=in_words,
+            add_special_tokens=False,
+            return_attention_mask=False,  # lists that nobody would read
+            return_token_type_ids=False,
+            verbose=False,  # it would warn of long texts, which are cut here
+        )
+        return batch.encodings
+
+    def feature(self, rows: Sequence[Sequence[list[int]]], cut_off: bool) -> dict[str, Any]:
+        """rows: the texts of each input, cut."""
+        filled = [self.template.fill(texts) for texts in rows]
+        feature: dict[str, Any] = {"input_ids": list(chain.from_iterable(ids for ids, _ in filled))}
+        if "token_type_ids" in self.tokenizer.model_input_names:
+            feature["token_type_ids"] = list(chain.from_iterable(types for _, types in filled))
+        if self.several:
+            feature["row_lengths"] = [len(ids) for ids, _ in filled]
+        feature["truncated"] = cut_off
+        return feature
+
+
+class Text(Inputs):
+    """One text or two that are read together; two are never windows."""
+
+    def least_window(self) -> int:
+        return 0 if self.schema.text_pair_column else self.room
+
+    def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        sides = [self.tokenize([self.schema.text(record) for record in records])]
+        if self.schema.text_pair_column:
+            sides.append(self.tokenize([self.schema.text_pair(record) for record in records]))
+        return [self.joined([encoding.ids for encoding in each])[0] for each in zip(*sides, strict=True)]
+
+    def joined(self, ids: Sequence[list[int]]) -> tuple[dict[str, Any], list[int]]:
+        """The feature, and the place in it of each kept sub-word of the first text."""
+        lengths = [len(part) for part in ids]
+        if self.stride:
+            spans = windows(lengths[0], self.room, self.stride)
+            feature = self.feature([[ids[0][start:end]] for start, end in spans], False)
+            return feature, places(spans, feature["row_lengths"], len(self.template.special[0]))
+        kept = cut(lengths, self.room)
+        feature = self.feature([[part[:n] for part, n in zip(ids, kept, strict=True)]], kept != lengths)
+        first = len(self.template.special[0])
+        return feature, list(range(first, first + kept[0]))
+
+
+class Words(Text):
+    """The same, and the text is a list of words."""
+
+    def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        texts = [self.schema.text(record) for record in records]
+        sides = [[words_of(e, len(t), self.filler) for e, t in zip(self.tokenize(texts, True), texts, strict=True)]]
+        if self.schema.text_pair_column:
+            pairs = self.tokenize([self.schema.text_pair(record) for record in records], True)
+            sides.append([(encoding.ids, []) for encoding in pairs])
+        features = []
+        for each in zip(*sides, strict=True):
+            starts = each[0][1]
+            feature, kept = self.joined([ids for ids, _ in each])
+            feature["word_starts"] = [kept[start] for start in starts if start < len(kept)]
+            feature["num_words"] = len(starts)
+            features.append(feature)
+        return features
+
+
+class Context(Inputs):
+    """A question and a context in which the answer stands; of the question at most half an input is kept."""
+
+    def least_window(self) -> int:
+        return self.room - self.room // 2
+
+    def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        questions = self.tokenize([self.schema.text(record) for record in records])
+        contexts = self.tokenize([self.schema.text_pair(record) for record in records])
+        return [self.windowed(*each) for each in zip(questions, contexts, strict=True)]
+
+    def windowed(self, question: Any, context: Any) -> dict[str, Any]:
+        asked, room = question.ids[: self.room // 2], self.room
+        room -= len(asked)
+        spans = windows(len(context.ids), room, self.stride) if self.stride else [(0, min(len(context.ids), room))]
+        cut_off = len(asked) < len(question.ids) or spans[-1][1] < len(context.ids)
+        rows = [[asked, context.ids[start:end]] for start, end in spans]
+        feature = self.feature(rows, cut_off)
+        lengths = feature.get("row_lengths", [len(feature["input_ids"])])
+        first = len(self.template.special[0]) + len(asked) + len(self.template.special[1])
+        kept = context.offsets[: spans[-1][1]]
+        feature["word_starts"] = [0, *places(spans, lengths, first)]
+        feature["char_starts"] = [0, *(start for start, _ in kept)]
+        feature["char_ends"] = [0, *(end for _, end in kept)]
+        return feature
+
+
+class Choices(Inputs):
+    """One input for each choice: the text, then the question, if there is one, with the choice."""
+
+    NUM_TEXTS, SEVERAL = 2, True
+
+    def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        texts = [encoding.ids for encoding in self.tokenize([self.schema.text(record) for record in records])]
+        asked = [self.schema.text_pair(record) for record in records]
+        questions = [e.ids for e in self.tokenize(asked)] if self.schema.text_pair_column else [[] for _ in records]
+        choices = [self.schema.choices(record) for record in records]
+        encodings = iter(self.tokenize(list(chain.from_iterable(choices))))
+        features = []
+        for text, question, some in zip(texts, questions, choices, strict=True):
+            sides = [(text, question + next(encodings).ids) for _ in some]
+            kept = [cut([len(side) for side in each], self.room) for each in sides]
+            rows = [[side[:n] for side, n in zip(*each, strict=True)] for each in zip(sides, kept, strict=True)]
+            cut_off = any(sum(map(len, each)) > self.room for each in sides)
+            features.append(self.feature(rows, cut_off))
+        return features
+
+
+class Separate(Inputs):
+    """Two texts, each by itself; a single one twice."""
+
+    NUM_TEXTS, SEVERAL = 1, True
+
+    def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        schema = self.schema
+        texts = [[text for text in (schema.text(r), schema.text_pair(r)) if text is not None] for r in records]
+        encodings = iter(self.tokenize(list(chain.from_iterable(texts))))
+        features = []
+        for some in texts:
+            ids = [next(encodings).ids for _ in some]
+            rows = [[part[: self.room]] for part in (ids[0], ids[-1])]
+            features.append(self.feature(rows, max(map(len, ids)) > self.room))
+        return features
+
+
+class Source(Inputs):
+    """A text that another one is generated from."""
+
+    NUM_TEXTS = 1
+
+    def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        prompts = [self.schema.prompt.replace("{text}", self.schema.text(record)) for record in records]
+        ids = [encoding.ids for encoding in self.tokenize(prompts)]
+        return [self.feature([[part[: self.room]]], len(part) > self.room) for part in ids]
+
+
+FORMS = {"text": Text, "words": Words, "context": Context, "choices": Choices, "separate": Separate, "source": Source}
+
+
+def places(spans: Sequence[tuple[int, int]], row_lengths: Sequence[int], first: int) -> list[int]:
+    """Where each sub-word of a text stands among its windows behind each other.
+
+    first: places before the text in every window.
+    """
+    offsets = list(accumulate(row_lengths, initial=0))
+    return [offsets[w] + first + n - spans[w][0] for n, w in enumerate(owners(spans).tolist())]
+
+
+def words_of(encoding: Any, num_words: int, filler: int) -> tuple[list[int], list[int]]:
+    """Sub-words of a text, and where each word starts.
+
+    Tokenizers swallow some words, as a space or a zero-width mark; `filler` stands in, so that no tag is lost.
+    """
+    pieces: list[list[int]] = [[] for _ in range(num_words)]
+    for number, word in zip(encoding.ids, encoding.word_ids, strict=True):
+        pieces[word].append(number)
+    pieces = [piece or [filler] for piece in pieces]
+    starts = accumulate(map(len, pieces), initial=0)
+    return list(chain.from_iterable(pieces)), list(starts)[:-1]

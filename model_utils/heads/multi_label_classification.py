@@ -1,0 +1,98 @@
+"""Any number of labels per text (or pair of texts), each a decision of its own.
+
+    head = Head(hidden_size=384, labels=["sports", "money"], class_weights="balanced")
+
+Copy together with: model_utils/pooling.py, inputs.py, losses.py, class_weights.py. B texts, H hidden size, C classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..class_weights import ClassWeights
+from ..inputs import record_mean
+from ..losses import binary_cross_entropy, refuse_both
+from ..pooling import check_pooling, pool
+
+
+class Head(nn.Module):
+    """Pooling, dropout, linear layer, binary cross-entropy of each class."""
+
+    LABEL_LEVEL = "multi_label"
+    MONITOR = "micro_f1"
+    LOWER_IS_BETTER = ("hamming_loss",)
+
+    thresholds: torch.Tensor
+
+    def __init__(
+        self,
+        hidden_size: int,
+        labels: Sequence[str],
+        dropout: float = 0.1,
+        pooling: str = "cls",
+        threshold: float = 0.5,
+        class_weights: str | dict[str, float] | None = None,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
+    ):
+        """
+        Args:
+            labels: class names in the order of the class numbers.
+            pooling: one of pooling.POOLING.
+            threshold: probability from which on a class is predicted; `thresholds` may be searched later.
+            class_weights: "balanced", or label -> weight of its presence (1 where not given).
+            label_smoothing, focal_gamma: see losses.py; one of both.
+        """
+        super().__init__()
+        refuse_both(label_smoothing, focal_gamma)
+        self.labels, self.pooling = list(labels), check_pooling(pooling)
+        self.all_layers = pooling == "first_last_mean"
+        self.class_weights = ClassWeights(labels, class_weights, binary=True)
+        self.label_smoothing, self.focal_gamma = label_smoothing, focal_gamma
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(hidden_size, len(self.labels))
+        self.register_buffer("thresholds", torch.full((len(self.labels),), float(threshold)))
+
+    def forward(self, hidden_states: Sequence[torch.Tensor], batch: Mapping[str, Any]) -> torch.Tensor:
+        pooled = record_mean(pool(hidden_states, batch["attention_mask"], self.pooling), batch)  # (B, H)
+        return self.classifier(self.dropout(pooled))  # (B, C)
+
+    def num_items(self, labels: torch.Tensor) -> torch.Tensor:
+        """Texts with gold labels, also if these are none; labels (B, L)."""
+        return (labels[:, 0] != -100).sum()
+
+    def loss(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Each text's loss is the mean over the classes."""
+        losses = binary_cross_entropy(
+            logits, self.multi_hot(labels), self.class_weights(), self.label_smoothing, self.focal_gamma
+        )
+        return torch.where(labels[:, 0] != -100, losses, 0.0).sum() / len(self.labels)
+
+    def multi_hot(self, labels: torch.Tensor) -> torch.Tensor:
+        """(B, L) class numbers, negative ones being none -> (B, C) of 0 and 1."""
+        gold = torch.zeros(len(labels), len(self.labels) + 1, device=labels.device)
+        return gold.scatter(1, torch.where(labels < 0, len(self.labels), labels), 1.0)[:, :-1]
+
+    def decode(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[list[str]]:
+        chosen = logits.float().sigmoid() >= self.thresholds  # (B, C)
+        return [sorted(label for label, on in zip(self.labels, row, strict=True) if on) for row in chosen.tolist()]
+
+    def confidences(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[list[float]]:
+        """Probability of every class, in the order of the labels."""
+        return logits.float().sigmoid().tolist()
+
+    def score(self, predictions: Sequence[list[str]], references: Sequence[list[str]]) -> dict[str, float]:
+        """exact_match: all labels of a text right. A gold label that was never trained counts as missed."""
+        from sklearn.metrics import accuracy_score, f1_score, hamming_loss
+        from sklearn.preprocessing import MultiLabelBinarizer
+
+        binarizer = MultiLabelBinarizer().fit([self.labels, *references])
+        gold, predicted = binarizer.transform(references), binarizer.transform(predictions)
+        return {
+            "micro_f1": float(f1_score(gold, predicted, average="micro", zero_division=0)),
+            "macro_f1": float(f1_score(gold, predicted, average="macro", zero_division=0)),
+            "exact_match": float(accuracy_score(gold, predicted)),
+            "hamming_loss": float(hamming_loss(gold, predicted)),
+        }
