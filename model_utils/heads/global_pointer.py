@@ -36,13 +36,15 @@ class Head(nn.Module):
         self.all_layers = False
         self.dropout = nn.Dropout(dropout)
         self.projection = nn.Linear(hidden_size, len(self.labels) * 2 * head_size)
+        # spans are rare: without this half of all would be predicted at first, which is many
+        self.bias = nn.Parameter(torch.full((len(self.labels), 1, 1), -4.0))
 
     def forward(self, hidden_states: Sequence[torch.Tensor], batch: Mapping[str, Any]) -> torch.Tensor:
         """Scores (B, C, W, W) of spans from one word to another; -inf where there is no such span."""
         words = at_places(hidden_states[-1], batch["word_starts"], batch)  # (B, W, H)
         projected = self.projection(self.dropout(words))
         query, key = projected.unflatten(-1, (len(self.labels), 2, self.head_size)).unbind(3)  # (B, W, C, D)
-        scores = torch.einsum("bmcd,bncd->bcmn", rotated(query), rotated(key)) / self.head_size**0.5
+        scores = torch.einsum("bmcd,bncd->bcmn", rotated(query), rotated(key)) / self.head_size**0.5 + self.bias
         real = batch["word_mask"]
         spans = (real[:, :, None] & real[:, None, :]).triu()[:, None]  # (B, 1, W, W)
         return scores.masked_fill(~spans, float("-inf"))
