@@ -30,7 +30,7 @@ STREAMABLE = (".jsonl", ".ndjson", ".txt")
 SETTLED = (
     *("seed", "text_column", "text_pair_column", "choices_column", "prompt", "tag_scheme"),
     *("max_length", "stride", "max_target_length", "eval_ratio", "test_ratio", "debug"),
-    *("mixing", "mixing_temperature"),
+    *("mixing", "mixing_temperature", "loss_weighting"),
     *("model_name_or_path", "scratch_vocab_size", "extra_tokens", "shared_layers", "freeze_layers"),
     *("lr", "head_lr", "weight_decay", "warmup_ratio", "warmup_steps", "lr_scheduler", "lr_scheduler_options"),
     *("monitor", "train_data", "eval_data"),
@@ -148,6 +148,9 @@ class TrainArguments:
     """a name of transformers.get_scheduler"""
     lr_scheduler_options: dict[str, Any] = field(default_factory=dict)
     """that schedule's own options, for example {min_lr_rate: 0.1}"""
+    loss_weighting: Literal["fixed", "uncertainty", "dynamic"] = "fixed"
+    """of several tasks: their loss_weight alone, or that times a factor: from a learned uncertainty, or from how slowly
+    each loss falls (dynamic weight average)"""
     max_grad_norm: float = 1.0
     """gradients are scaled down to this norm; 0 = off"""
     nonfinite: Literal["stop", "skip"] = "stop"

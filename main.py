@@ -13,6 +13,7 @@ import os
 import sys
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -180,7 +181,8 @@ def build_model(job: Job) -> Any:
         model = new_model(
             args.model_name_or_path, [without(task, "label_column") for task in job.tasks], job.tokenizer,
             args.max_length, max_target_length=args.max_target_length, shared_layers=args.shared_layers,
-            label_counts=label_counts(job), trust_remote_code=args.trust_remote_code,
+            uncertainty=args.loss_weighting == "uncertainty", label_counts=label_counts(job),
+            trust_remote_code=args.trust_remote_code,
         )  # fmt: skip
     freeze(model.encoder, args.freeze_layers)
     return model
@@ -302,6 +304,8 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
     scheduler = build_scheduler(
         args.lr_scheduler, optimizer, warmup_steps, total_steps, args.lr_scheduler_options, falls
     )
+    if args.loss_weighting == "dynamic":
+        options["callbacks"].append(partial(follow_losses, model))
     if isinstance(scheduler, EvalSchedule):
         options["callbacks"].append(partial(scheduler.follow, monitor))
     options["train_step"] = TrainStep(
@@ -311,6 +315,15 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
     logger.info("%d steps of %d x %d x %d records on %s in %s", total_steps, job.world_size, args.accumulate,
                 args.batch_size, job.device, job.precision)  # fmt: skip
     return options
+
+
+def follow_losses(model: Any, event: str, step: int, values: Mapping[str, Any]) -> None:
+    """After each evaluation: weigh the tasks by how their training losses fall."""
+    from model_utils.loss_weights import falling_speed
+
+    if event == "epoch":
+        losses = [entry["train"] for entry in values["history"]]
+        model.factors = falling_speed([{t: means[f"{t}/loss"] for t in model.heads if means} for means in losses])
 
 
 def known_metrics(job: Job, model: Any, references: Any) -> list[str]:
@@ -350,6 +363,7 @@ def train(job: Job, model: Any) -> None:
     trainer = build_trainer(job, model, **options, stop_signal=stop_signal)
     if job.resumes:
         trainer.resume(job.folder)
+        trainer.emit("epoch", {"history": trainer.history})  # dynamic weights follow from it
         if trainer.finished:
             logger.info("%s: finished at step %d; nothing is left to train", job.folder, trainer.step)
             return

@@ -24,6 +24,7 @@ def new_model(
     *,
     max_target_length: int = 128,
     shared_layers: int = 0,
+    uncertainty: bool = False,
     label_counts: Mapping[str, tuple[Mapping[str, int], int]] | None = None,
     trust_remote_code: bool = False,
 ) -> Model:
@@ -33,6 +34,7 @@ def new_model(
         tasks: {name, kind, labels, loss_weight?, …options of the head}.
         max_length, max_target_length: longest input and longest text to be generated, in sub-words.
         shared_layers: Transformer layers between encoder and heads.
+        uncertainty: learn weights of the tasks, see loss_weights.py.
         label_counts: task -> (label -> occurrences, records) in the training data, for balanced class weights.
 
     Raises: ModelError.
@@ -42,7 +44,7 @@ def new_model(
         language_model = load_language_model(path, tokenizer, longest, trust_remote_code)
         return build_generation_model(language_model, tokenizer, tasks[0])
     encoder = load_encoder(path, len(tokenizer), max_length, trust_remote_code)
-    model = build_model(encoder, tasks, shared_layers)
+    model = build_model(encoder, tasks, shared_layers, uncertainty)
     for task, (counts, num_records) in (label_counts or {}).items():
         if hasattr(model.heads[task], "class_weights"):
             model.heads[task].class_weights.balance(counts, num_records)

@@ -25,6 +25,7 @@ from torch import nn
 
 from .encoder import ModelError, load_encoder
 from .heads import build_head
+from .loss_weights import UncertaintyWeights
 
 
 @dataclass
@@ -47,6 +48,7 @@ class MultiTaskModel(nn.Module):
         heads: Mapping[str, nn.Module],
         loss_weights: Mapping[str, float] | None = None,
         shared_layers: int = 0,
+        uncertainty: bool = False,
     ):
         """
         Args:
@@ -54,12 +56,16 @@ class MultiTaskModel(nn.Module):
             heads: task -> head, see model_utils/heads/__init__.py.
             loss_weights: task -> factor of its loss; 1 where not given.
             shared_layers: Transformer layers between encoder and heads.
+            uncertainty: weights are learned beside these, see loss_weights.py.
         """
         super().__init__()
         self.encoder: Any = encoder
         self.shared_layers = nn.ModuleList(shared_layer(self.encoder.config) for _ in range(shared_layers))
         self.heads: Any = nn.ModuleDict(heads)
         self.loss_weights = {task: float((loss_weights or {}).get(task, 1.0)) for task in heads}
+        self.factors: Mapping[str, float] = {}
+        """task -> what its loss is multiplied by in training for now, beside its weight; see loss_weights.py"""
+        self.uncertainty = UncertaintyWeights(len(heads)) if uncertainty else None
         accepted = inspect.signature(encoder.forward).parameters
         self.inputs = [n for n in ("input_ids", "attention_mask", "token_type_ids") if n in accepted]
 
@@ -86,9 +92,18 @@ class MultiTaskModel(nn.Module):
             task: self.heads[task].loss(logits[task], gold, batch) / self.divisor(task, gold, num_items)
             for task, gold in labels.items()
         }
-        weighted = [self.loss_weights[task] * loss for task, loss in losses.items()]
-        total = torch.stack(weighted).sum() if weighted else None
+        total = self.weighted(losses, labels, num_items) if losses else None
         return MultiTaskOutput(total, losses, logits, hidden_states, getattr(encoded, "attentions", None))
+
+    def weighted(
+        self, losses: Mapping[str, torch.Tensor], labels: Mapping[str, Any], num_items: Mapping[str, Any] | None
+    ) -> torch.Tensor:
+        factors = self.factors if self.training else {}
+        weighted = torch.stack([self.loss_weights[t] * factors.get(t, 1.0) * loss for t, loss in losses.items()])
+        if self.uncertainty is None or not self.training:
+            return weighted.sum()
+        shares = [self.heads[t].num_items(labels[t]) / self.divisor(t, labels[t], num_items) for t in losses]
+        return self.uncertainty(weighted, torch.stack(shares), [list(self.heads).index(t) for t in losses])
 
     def divisor(self, task: str, gold: torch.Tensor, num_items: Mapping[str, Any] | None) -> Any:
         return num_items[task] if num_items is not None else self.heads[task].num_items(gold).clamp(min=1)
@@ -109,7 +124,8 @@ class MultiTaskModel(nn.Module):
             for task, head in self.heads.items()
         ]
         # no "model_type": AutoTokenizer reads this file too, and warns of one that transformers does not know
-        config = {"tasks": tasks, "shared_layers": len(self.shared_layers), **extra}
+        shared = {"shared_layers": len(self.shared_layers), "uncertainty": self.uncertainty is not None}
+        config = {"tasks": tasks, **shared, **extra}
         write_json(folder / "config.json", config)
         write_json(folder / "labels.json", {task: head.spec["labels"] for task, head in self.heads.items()})
 
@@ -123,7 +139,7 @@ class MultiTaskModel(nn.Module):
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{folder} holds no whole model: {error}") from error
         encoder = load_encoder(str(folder / "encoder"), vocab_size=0, max_length=0, trust_remote_code=trust_remote_code)
-        model = build_model(encoder, tasks, config["shared_layers"])
+        model = build_model(encoder, tasks, config["shared_layers"], config["uncertainty"])
         own = {name: value for name, value in model.state_dict().items() if not name.startswith("encoder.")}
         wrong = sorted(own.keys() ^ state.keys()) or [k for k in own if own[k].shape != state[k].shape]
         if wrong:
@@ -142,7 +158,9 @@ def read_folder(folder: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]
         raise ModelError(f"{folder} holds no whole model: {error}") from error
 
 
-def build_model(encoder: Any, tasks: Sequence[Mapping[str, Any]], shared_layers: int = 0) -> MultiTaskModel:
+def build_model(
+    encoder: Any, tasks: Sequence[Mapping[str, Any]], shared_layers: int = 0, uncertainty: bool = False
+) -> MultiTaskModel:
     """Heads from task descriptions {name, kind, labels, loss_weight?, …options of the head}. Raises ModelError."""
     heads: dict[str, nn.Module] = {}
     for task in tasks:
@@ -151,7 +169,7 @@ def build_model(encoder: Any, tasks: Sequence[Mapping[str, Any]], shared_layers:
         options = {k: v for k, v in task.items() if k not in ("name", "kind", "labels", "loss_weight")}
         heads[task["name"]] = build_head(task["kind"], encoder.config.hidden_size, list(task["labels"]), options)
     weights = {task["name"]: task.get("loss_weight", 1.0) for task in tasks}
-    return MultiTaskModel(encoder, heads, weights, shared_layers)
+    return MultiTaskModel(encoder, heads, weights, shared_layers, uncertainty)
 
 
 def shared_layer(config: Any) -> nn.Module:

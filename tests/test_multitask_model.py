@@ -312,6 +312,7 @@ def test_the_folder_holds_exactly_these_files(saved: Any) -> None:
             for task in TASKS
         ],
         "shared_layers": 1,
+        "uncertainty": False,
         "text_column": "text",
         "max_length": 40,
     }
