@@ -406,29 +406,42 @@ def part_name(job: Job, name: str, part: str) -> str:
 
 def report(job: Job, model: Any, part: str) -> None:
     """Predictions of a part (of eval and test only the wrong ones) and, with gold labels, its metrics."""
-    from data_process.predictions import write_predictions
     from trainer.checkpoint import write_json
 
-    output, first = Path(job.args.output_dir), 0
     trainer = build_trainer(job, model)
     loader, references = build_eval(job, part)
     result = trainer.predict(loader, with_confidences=True)
     metrics = trainer.score(result, references)
     if job.rank != 0:
         return
-    for name in job.having(part):
-        data = job.data[name]
-        file = part_name(job, name, Path(data.sources[part]).stem if part == "predict" else part)
-        lines = output / ("predictions" if part == "predict" else "errors") / f"{file}.jsonl"
-        found = result.between(first, first + len(data.rows(part)))
-        written = write_predictions(lines, data.rows(part), data.schema, found.sample_ids, found.labels,
-                                    found.confidences, only_wrong=part != "predict")  # fmt: skip
-        logger.info("[%s] %d of %d records in %s", part.upper(), written, len(found.sample_ids), lines)
-        first += len(data.rows(part))
     if metrics:
-        name = f"predictions/{file}_metrics.json" if part == "predict" else f"{part}_metrics.json"
-        write_json(output / name, metrics)
         logger.info("[%s] %s", part.upper(), " ".join(f"{key}={value:.4f}" for key, value in metrics.items()))
+    names, first = job.having(part), 0
+    for name in names:
+        behind = first + len(job.data[name].rows(part))
+        found = result.between(first, behind, job.options[name]["tasks"])
+        lines = write_labels(job, name, part, found)
+        if metrics and len(names) > 1:
+            everything = result.between(first, behind, model.heads)
+            scores = trainer.metric_function(everything.labels, references([first + i for i in everything.sample_ids]))
+            metrics |= {f"{name}/{key}": value for key, value in scores.items()}
+        first = behind
+    if metrics:
+        file = f"predictions/{lines.stem}_metrics.json" if part == "predict" else f"{part}_metrics.json"
+        write_json(Path(job.args.output_dir, file), metrics)
+
+
+def write_labels(job: Job, name: str, part: str, found: Any) -> Path:
+    """The file of predictions, or errors, of a data set."""
+    from data_process.predictions import write_predictions
+
+    data = job.data[name]
+    file = part_name(job, name, Path(data.sources[part]).stem if part == "predict" else part)
+    lines = Path(job.args.output_dir, "predictions" if part == "predict" else "errors", f"{file}.jsonl")
+    written = write_predictions(lines, data.rows(part), data.schema, found.sample_ids, found.labels, found.confidences,
+                                only_wrong=part != "predict")  # fmt: skip
+    logger.info("[%s] %d of %d records in %s", part.upper(), written, len(found.sample_ids), lines)
+    return lines
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -6,7 +6,7 @@
 Imports torch and this room only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,13 +29,13 @@ class Predictions:
     losses: dict[str, float] = field(default_factory=dict)
     """task -> mean loss over its items with gold labels"""
 
-    def between(self, first: int, behind: int) -> "Predictions":
-        """Those of the records first … behind - 1, numbered from 0, without losses."""
+    def between(self, first: int, behind: int, tasks: Collection[str]) -> "Predictions":
+        """Those of some tasks for the records first … behind - 1, numbered from 0, without losses."""
         here = [place for place, number in enumerate(self.sample_ids) if first <= number < behind]
         return Predictions(
             [self.sample_ids[place] - first for place in here],
-            {task: [values[place] for place in here] for task, values in self.labels.items()},
-            {task: [values[place] for place in here] for task, values in self.confidences.items()},
+            {task: [self.labels[task][place] for place in here] for task in tasks},
+            {task: [self.confidences[task][place] for place in here] for task in tasks if task in self.confidences},
         )
 
 
