@@ -405,8 +405,9 @@ def part_name(job: Job, name: str, part: str) -> str:
 
 
 def report(job: Job, model: Any, part: str) -> None:
-    """Predictions of a part (of eval and test only the wrong ones) and, with gold labels, its metrics."""
+    """Predictions of a part (of eval and test only the wrong ones) and, with gold labels, metrics and reports."""
     from trainer.checkpoint import write_json
+    from trainer.metrics import task_reports
 
     trainer = build_trainer(job, model)
     loader, references = build_eval(job, part)
@@ -427,8 +428,10 @@ def report(job: Job, model: Any, part: str) -> None:
             metrics |= {f"{name}/{key}": value for key, value in scores.items()}
         first = behind
     if metrics:
-        file = f"predictions/{lines.stem}_metrics.json" if part == "predict" else f"{part}_metrics.json"
-        write_json(Path(job.args.output_dir, file), metrics)
+        stem = f"predictions/{lines.stem}" if part == "predict" else part
+        write_json(Path(job.args.output_dir, f"{stem}_metrics.json"), metrics)
+        reports = task_reports(model.heads, result.labels, references(result.sample_ids), result.confidences)
+        write_json(Path(job.args.output_dir, f"{stem}_report.json"), reports)
 
 
 def write_labels(job: Job, name: str, part: str, found: Any) -> Path:

@@ -45,6 +45,34 @@ def joint_metrics(
     return metrics
 
 
+def task_reports(
+    heads: Mapping[str, Any], predictions: Labels, references: Labels, confidences: Labels
+) -> dict[str, dict[str, Any]]:
+    """What heads with `report(predictions, references, confidences)` say beyond their scores; by task with gold."""
+    reports = {}
+    for task, head in heads.items():
+        columns = zip(predictions[task], references[task], confidences[task], strict=True)
+        known = [column for column in columns if column[1] is not None]
+        if known and hasattr(head, "report"):
+            reports[task] = head.report(*map(list, zip(*known, strict=True)))
+    return reports
+
+
+def tune(heads: Mapping[str, Any], result: Any, references: Labels) -> None:
+    """Let heads whose `tunes` is True settle how they decide from probabilities, and decide again.
+
+    Args:
+        result: Predictions with confidences; its labels are replaced.
+        references: of its records.
+    """
+    for task, head in heads.items():
+        if getattr(head, "tunes", False):
+            columns = zip(result.confidences[task], references[task], strict=True)
+            known = [column for column in columns if column[1] is not None]
+            head.tune(*map(list, zip(*known, strict=True)))
+            result.labels[task] = [None if sure is None else head.decide(sure) for sure in result.confidences[task]]
+
+
 def load_metric(name: str) -> Callable[[Labels, Labels], Mapping[str, float]]:
     """The function named as package.module:function. Raises MonitorError."""
     module, _, function = name.partition(":")

@@ -24,7 +24,7 @@ from . import distributed
 from .device import make_autocast, rng_state, set_rng_state
 from .early_stopping import EarlyStopping
 from .meter import Meter
-from .metrics import joint_metrics
+from .metrics import joint_metrics, tune
 from .nonfinite import NonfinitePolicy, TrainingDiverged
 from .prediction import Predictions, predict
 from .progress import figures, progress_bar
@@ -90,7 +90,8 @@ class Trainer:
         self.steps_per_epoch, self.epochs, self.max_steps = steps_per_epoch, epochs, max_steps or math.inf
         self.accumulate, self.callbacks = accumulate, list(callbacks)
         self.eval_loader: Any = eval_loader
-        self.references, self.early_stopping = references, early_stopping
+        self.references: Any = references
+        self.early_stopping = early_stopping
         self.metric_function = metric_function or partial(joint_metrics, model.heads)
         self.eval_steps = eval_steps or math.inf
         self.save_steps = save_steps or self.eval_steps
@@ -201,7 +202,7 @@ class Trainer:
             with ExitStack() as averaged:
                 for averager in self.train_step.averagers:
                     averaged.enter_context(averager.applied())
-                entry["eval"] = self.eval(self.eval_loader, self.references)
+                entry["eval"] = self.tuned_eval()
                 improved = self.early_stopping is not None and self.early_stopping.update(entry["eval"])
                 if improved and self.run_folder is not None:
                     self.run_folder.save_best(entry)
@@ -214,6 +215,14 @@ class Trainer:
     def eval(self, loader: Iterable[dict[str, Any]], references: Any) -> dict[str, float]:
         """Predict and score. references: sample ids -> task -> gold labels (None where there is none)."""
         return self.score(self.predict(loader), references)
+
+    def tuned_eval(self) -> dict[str, float]:
+        """`eval` in training: heads that learn from evaluations how to decide do so first; the same on every rank."""
+        heads = self.model.heads
+        result = self.predict(self.eval_loader, any(getattr(head, "tunes", False) for head in heads.values()))
+        if result.confidences:
+            tune(heads, result, self.references(result.sample_ids))
+        return self.score(result, self.references)
 
     def predict(self, loader: Iterable[dict[str, Any]], with_confidences: bool = False) -> Predictions:
         """One decoded prediction per record and task, see prediction.py."""

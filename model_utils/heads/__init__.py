@@ -5,7 +5,6 @@ A head has these members (B records, T sub-words, H hidden size; `batch` as docu
     LABEL_LEVEL                        what a gold label looks like: a file name of data_process/levels
     MONITOR                            its main metric
     LOWER_IS_BETTER                    those of its metrics that should fall
-    EXACT                              False if equality with the reference says nothing (numbers); may be left out
     all_layers                         whether `forward` needs the hidden states of all layers or of the last one only
     forward(hidden_states, batch)      logits; hidden_states is a tuple of (R, T, H), the last layer last
     num_items(labels)                  how many items the loss sums over, a 0-dim tensor
@@ -13,7 +12,14 @@ A head has these members (B records, T sub-words, H hidden size; `batch` as docu
     decode(logits, batch)              one unpadded prediction per record, in label names
     confidences(logits, batch)         a probability per record, or per word, or of each part; None where there is none
     score(predictions, references)     metrics by name, plain floats
-    gold_optional(**options)           whether training records may do without gold labels; may be left out
+
+and may have these:
+
+    EXACT                              False if equality with the reference says nothing, as for numbers
+    gold_optional(**options)           static: whether training records may do without gold labels
+    report(predictions, references, confidences)     more than scores, as JSON: per class, confusions, calibration
+    tunes; tune(confidences, references); decide(confidences)    whether and how evaluations in training settle how
+                                       confidences become a prediction; what is settled is in buffers
 
 R is the number of inputs of the encoder: B, unless records have several, see model_utils/inputs.py.
 """

@@ -90,10 +90,30 @@ class Head(nn.Module):
 
     def score(self, predictions: Sequence[list[Span]], references: Sequence[list[Span]]) -> dict[str, float]:
         """Micro precision, recall and F1 of spans with their labels; 0 where there are none to count."""
-        right = sum(len({*map(tuple, p)} & {*map(tuple, r)}) for p, r in zip(predictions, references, strict=True))
-        predicted, gold = sum(map(len, predictions)), sum(map(len, references))
-        precision, recall = right / max(predicted, 1), right / max(gold, 1)
-        return {"precision": precision, "recall": recall, "f1": 2 * right / max(predicted + gold, 1)}
+        figures = span_figures(predictions, references)
+        del figures["support"]
+        return figures
+
+    def report(
+        self, predictions: Sequence[list[Span]], references: Sequence[list[Span]], confidences: Sequence[list[float]]
+    ) -> dict[str, Any]:
+        """Figures per type."""
+        types = sorted({label for spans in [*predictions, *references] for _, _, label in spans})
+
+        def only(label: str, texts: Sequence[list[Span]]) -> list[list[Span]]:
+            return [[span for span in spans if span[2] == label] for spans in texts]
+
+        classes = {label: span_figures(only(label, predictions), only(label, references)) for label in types}
+        return {"classes": classes, "micro": span_figures(predictions, references)}
+
+
+def span_figures(predictions: Sequence[list[Span]], references: Sequence[list[Span]]) -> dict[str, float]:
+    """Precision, recall and F1 of spans that agree in place and label; support: gold spans."""
+    pairs = zip(predictions, references, strict=True)
+    right = sum(len({*map(tuple, predicted)} & {*map(tuple, gold)}) for predicted, gold in pairs)
+    found, gold = sum(map(len, predictions)), sum(map(len, references))
+    f1 = 2 * right / max(found + gold, 1)
+    return {"precision": right / max(found, 1), "recall": right / max(gold, 1), "f1": f1, "support": gold}
 
 
 def rotated(vectors: torch.Tensor) -> torch.Tensor:

@@ -33,6 +33,7 @@ class Head(nn.Module):
         dropout: float = 0.1,
         pooling: str = "cls",
         threshold: float = 0.5,
+        search_thresholds: str | None = None,
         class_weights: str | dict[str, float] | None = None,
         label_smoothing: float = 0.0,
         focal_gamma: float = 0.0,
@@ -41,12 +42,17 @@ class Head(nn.Module):
         Args:
             labels: class names in the order of the class numbers.
             pooling: one of pooling.POOLING.
-            threshold: probability from which on a class is predicted; `thresholds` may be searched later.
+            threshold: probability from which on a class is predicted.
+            search_thresholds: evaluations in training settle it anew: "per_class" for the best F1 of each class,
+                "global" for the best micro F1 of one for all; None: it stays.
             class_weights: "balanced", or label -> weight of its presence (1 where not given).
             label_smoothing, focal_gamma: see losses.py; one of both.
         """
         super().__init__()
         refuse_both(label_smoothing, focal_gamma)
+        if search_thresholds not in (None, "per_class", "global"):
+            raise ValueError(f"search_thresholds must be per_class, global or null, found {search_thresholds!r}")
+        self.search_thresholds, self.tunes = search_thresholds, search_thresholds is not None
         self.labels, self.pooling = list(labels), check_pooling(pooling)
         self.all_layers = pooling == "first_last_mean"
         self.class_weights = ClassWeights(labels, class_weights, binary=True)
@@ -76,8 +82,19 @@ class Head(nn.Module):
         return gold.scatter(1, torch.where(labels < 0, len(self.labels), labels), 1.0)[:, :-1]
 
     def decode(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[list[str]]:
-        chosen = logits.float().sigmoid() >= self.thresholds  # (B, C)
-        return [sorted(label for label, on in zip(self.labels, row, strict=True) if on) for row in chosen.tolist()]
+        return [self.decide(row) for row in self.confidences(logits, batch)]
+
+    def decide(self, confidences: Sequence[float]) -> list[str]:
+        """The labels of one text, sorted."""
+        rows = zip(self.labels, confidences, self.thresholds.tolist(), strict=True)
+        return sorted(label for label, probability, threshold in rows if probability >= threshold)
+
+    def tune(self, confidences: Sequence[Sequence[float]], references: Sequence[Sequence[str]]) -> None:
+        """Set the thresholds to what would have been best for these texts."""
+        from ..scores.thresholds import search_thresholds
+
+        gold = [[label in found for label in self.labels] for found in map(set, references)]
+        self.thresholds.copy_(torch.tensor(search_thresholds(confidences, gold, how=self.search_thresholds)))
 
     def confidences(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[list[float]]:
         """Probability of every class, in the order of the labels."""
@@ -96,3 +113,18 @@ class Head(nn.Module):
             "exact_match": float(accuracy_score(gold, predicted)),
             "hamming_loss": float(hamming_loss(gold, predicted)),
         }
+
+    def report(
+        self, predictions: Sequence[list[str]], references: Sequence[list[str]], confidences: Sequence[list[float]]
+    ) -> dict[str, Any]:
+        """Figures and threshold of each class; calibration of all decisions as one."""
+        from ..scores.classification import calibration, class_report, flatten
+
+        gold = [[label in found for label in self.labels] for found in map(set, references)]
+        chosen = [[label in found for label in self.labels] for found in map(set, predictions)]
+        classes = {}
+        for number, label in enumerate(self.labels):
+            decisions = [["yes" if row[number] else "no" for row in table] for table in (chosen, gold)]
+            figures = class_report(*decisions, ["yes", "no"])["classes"].get("yes", {"support": 0})
+            classes[label] = figures | {"threshold": self.thresholds[number].item()}
+        return {"classes": classes, "calibration": calibration(*flatten(confidences, gold))}

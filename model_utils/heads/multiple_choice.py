@@ -54,3 +54,12 @@ class Head(nn.Module):
     def score(self, predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
         right = sum(predicted == gold for predicted, gold in zip(predictions, references, strict=True))
         return {"accuracy": right / len(references)}
+
+    def report(
+        self, predictions: Sequence[int], references: Sequence[int], confidences: Sequence[float]
+    ) -> dict[str, Any]:
+        """Calibration."""
+        from ..scores.classification import calibration
+
+        right = [predicted == gold for predicted, gold in zip(predictions, references, strict=True)]
+        return {"calibration": calibration(confidences, right)}

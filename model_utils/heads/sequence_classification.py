@@ -75,3 +75,16 @@ class Head(nn.Module):
             "accuracy": float(accuracy_score(references, predictions)),
             "macro_f1": float(f1_score(references, predictions, average="macro", zero_division=0)),
         }
+
+    def report(
+        self, predictions: Sequence[str], references: Sequence[str], confidences: Sequence[float]
+    ) -> dict[str, Any]:
+        """Figures per class, confusions, calibration."""
+        from ..scores.classification import calibration, class_report, confusions
+
+        right = [predicted == gold for predicted, gold in zip(predictions, references, strict=True)]
+        return {
+            **class_report(predictions, references, self.labels),
+            "confusions": confusions(predictions, references, self.labels),
+            "calibration": calibration(confidences, right),
+        }

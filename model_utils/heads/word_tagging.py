@@ -95,3 +95,21 @@ class Head(nn.Module):
             references, predictions, average="micro", scheme=IOB2, zero_division=0
         )
         return {"precision": float(precision), "recall": float(recall), "f1": float(f1), "accuracy": accuracy}
+
+    def report(
+        self,
+        predictions: Sequence[list[str]],
+        references: Sequence[list[str]],
+        confidences: Sequence[list[float]],
+    ) -> dict[str, Any]:
+        """Figures per type of entity, or per tag with confusions; calibration of the tags."""
+        from ..scores.classification import calibration, class_report, confusions, entity_report, flatten
+
+        predicted, gold, sure = flatten(predictions, references, confidences)
+        right = [one == other for one, other in zip(predicted, gold, strict=True)]
+        tags = entity_report(predictions, references) if self.entities else class_report(predicted, gold, self.labels)
+        return {
+            **tags,
+            "confusions": confusions(predicted, gold, self.labels),
+            "calibration": calibration(sure, right),
+        }
