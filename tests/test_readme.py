@@ -59,11 +59,12 @@ def test_links_and_named_files_exist(text):
     assert not missing, f"not in the tree of the README: {missing}"
 
 
-def test_the_example_configuration_is_valid(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("number", "tasks"), [(0, ["intent", "slots"]), (1, ["topic", "entities"])])
+def test_the_example_configurations_are_valid(number, tasks, tmp_path, monkeypatch):
     monkeypatch.setattr("config.resolve_file", lambda name, source: source)
-    (tmp_path / "mine.yaml").write_text(blocks(ENGLISH, "yaml")[0], encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(blocks(ENGLISH, "yaml")[number], encoding="utf-8")
     args = get_args(["--config", str(tmp_path / "mine.yaml")])
-    assert [task["name"] for task in args.tasks] == ["intent", "slots"]
+    assert [task["name"] for task in args.tasks] == tasks
 
 
 @pytest.fixture(scope="module")
