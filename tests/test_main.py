@@ -37,11 +37,23 @@ def test_exactly_these_files_come_out(run):
     state = MODEL_FILES | {"trainer.safetensors", "trainer_state.json"}
     assert found == {
         *(".lock", "config.yaml", "train.log", "log.json", "metrics.jsonl", "dataset_info.json", "splits.json"),
-        *("eval_metrics.json", "test_metrics.json", "errors/eval.jsonl", "errors/test.jsonl"),
+        *("eval_metrics.json", "test_metrics.json", "eval_report.json", "test_report.json"),
+        *("errors/eval.jsonl", "errors/test.jsonl"),
         *(f"best/{name}" for name in MODEL_FILES | {"metrics.json"}),
         *(f"last/{name}" for name in state),
         *(f"last.previous/{name}" for name in state),
     }
+
+
+def test_the_report_says_the_same_as_metrics_and_errors(run):
+    metrics, report = read(run / "eval_metrics.json"), read(run / "eval_report.json")
+    intent, slots = report["intent"], report["slots"]
+    assert intent["micro"]["recall"] == metrics["intent/accuracy"]
+    assert slots["micro"]["f1"] == metrics["slots/f1"]
+    errors = [json.loads(line) for line in (run / "errors" / "eval.jsonl").read_text(encoding="utf-8").splitlines()]
+    wrong = sum(error["predictions"]["intent"] != error["gold"]["intent"] for error in errors)
+    assert sum(mistake["count"] for mistake in intent["confusions"]["largest"]) == wrong
+    assert sum(row["count"] for row in intent["calibration"]["bins"]) == 100
 
 
 def test_what_the_files_say(run, data):
