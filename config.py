@@ -30,7 +30,7 @@ STREAMABLE = (".jsonl", ".ndjson", ".txt")
 SETTLED = (
     *("seed", "text_column", "text_pair_column", "choices_column", "prompt", "tag_scheme"),
     *("max_length", "stride", "max_target_length", "eval_ratio", "test_ratio", "debug"),
-    *("mixing", "mixing_temperature", "loss_weighting"),
+    *("mixing", "mixing_temperature", "balanced_sampling", "loss_weighting"),
     *("model_name_or_path", "scratch_vocab_size", "extra_tokens", "shared_layers", "freeze_layers"),
     *("lr", "head_lr", "weight_decay", "warmup_ratio", "warmup_steps", "lr_scheduler", "lr_scheduler_options"),
     *("monitor", "train_data", "eval_data"),
@@ -63,7 +63,10 @@ class DataArguments:
     """share of each data set in an epoch: by size (each record once), by size to the power of 1 / mixing_temperature,
     equal in turn, or from by size to nearly equal as the epochs go on. Each micro-batch is of one data set"""
     mixing_temperature: float = 2.0
-    """with mixing: temperature; 1 = by size, above = more even"""
+    """with mixing: temperature, at least 1; 1 = by size, above = more even"""
+    balanced_sampling: float = 0.0
+    """how much more often records of rare classes are drawn, by the first task with one label per record: 0 = each
+    record once per epoch, 1 = every class equally often"""
     text_column: str = "text"
     """column with the text: a string, or a list of words (needed for word-level tasks)"""
     text_pair_column: str | None = None
@@ -294,7 +297,7 @@ def located(where: str, key: str) -> str:
 def check(args: Arguments) -> None:
     """Refuse contradictions and impossible values, and put DATA_DIR in place of a leading `data/`."""
     above_0 = ("batch_size", "eval_batch_size", "accumulate", "logging_steps", "scratch_vocab_size", "lr")
-    for name in (*above_0, "max_target_length", "mixing_temperature"):
+    for name in (*above_0, "max_target_length"):
         require(getattr(args, name) > 0, name, "must be above 0")
     for name in (
         "num_workers",
@@ -315,6 +318,8 @@ def check(args: Arguments) -> None:
         "fgm_eps",
     ):
         require(getattr(args, name) >= 0, name, "must not be negative")
+    require(args.mixing_temperature >= 1, "mixing_temperature", "must be at least 1")
+    require(0 <= args.balanced_sampling <= 1, "balanced_sampling", "must be between 0 and 1")
     for name in ("eval_ratio", "test_ratio", "warmup_ratio"):
         require(0 <= getattr(args, name) < 1, name, "must be at least 0 and below 1")
     require(args.eval_ratio + args.test_ratio < 1, "eval_ratio", "eval_ratio + test_ratio must stay below 1")

@@ -207,14 +207,24 @@ def build_train_loader(job: Job) -> Any:
     options = {"seed": args.seed, "rank": job.rank, "world_size": job.world_size, "num_workers": args.num_workers,
                "pin_memory": job.device.type == "cuda"}  # fmt: skip
     batch_sizes = [job.options[name]["batch_size"] for name in names]
+    orders = [build_order(job, name) for name in names]
     if args.streaming:
-        return build_stream(job, names[0], batch_size=batch_sizes[0], **options)
+        return build_stream(job, names[0], batch_size=batch_sizes[0], order=orders[0], **options)
     datasets = [build_part(job, name, "train") for name in names]
     collators = [build_collator(job, name) for name in names]
     if len(names) == 1:
-        return build.map_loader(datasets[0], collators[0], batch_size=batch_sizes[0], **options)
-    return build.mixed_loader(datasets, collators, batch_sizes=batch_sizes, mixing=args.mixing,
+        return build.map_loader(datasets[0], collators[0], batch_size=batch_sizes[0], order=orders[0], **options)
+    return build.mixed_loader(datasets, collators, batch_sizes=batch_sizes, mixing=args.mixing, orders=orders,
                               temperature=args.mixing_temperature, epochs=args.epochs, **options)  # fmt: skip
+
+
+def build_order(job: Job, name: str) -> Any:
+    """Which record comes when."""
+    from data_loader.class_balance import BalancedOrder
+    from data_loader.order import shuffled
+
+    power = job.args.balanced_sampling
+    return BalancedOrder(job.data[name].classes("train"), power) if power else shuffled
 
 
 def build_stream(job: Job, name: str, **options: Any) -> Any:

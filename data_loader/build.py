@@ -14,10 +14,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from .map_dataset import MapDataset
-from .samplers import BatchSampler
+from .mixing import MixedBatchSampler, MixedCollator, MixedDataset
+from .order import file_order, shuffled
+from .samplers import BatchSampler, Order
 from .stream_dataset import StreamDataset, build_line_index, count_lines
 
-__all__ = ["Chained", "Loader", "MapDataset", "build_line_index", "eval_loader", "map_loader", "stream_loader"]
+__all__ = ["Chained", "MapDataset", "build_line_index", "eval_loader", "map_loader", "mixed_loader", "stream_loader"]
 
 Loader = Callable[[int, int], DataLoader]  # (epoch, samples_seen) -> the batches from there on
 
@@ -28,14 +30,15 @@ def map_loader(
     *,
     batch_size: int,
     seed: int,
+    order: Order = shuffled,
     rank: int = 0,
     world_size: int = 1,
     **options: Any,
 ) -> Loader:
-    """Shuffled training batches of a map-style data set; `options` (num_workers, pin_memory) go to `torch_loader`."""
+    """Training batches of a map-style data set; `options` (num_workers, pin_memory) go to `torch_loader`."""
 
     def load(epoch: int, samples_seen: int = 0) -> DataLoader:
-        sampler = BatchSampler(len(dataset), batch_size, seed=seed, epoch=epoch, start=samples_seen,
+        sampler = BatchSampler(len(dataset), batch_size, seed=seed, epoch=epoch, start=samples_seen, order=order,
                                rank=rank, world_size=world_size)  # fmt: skip
         return torch_loader(dataset, batch_sampler=sampler, collate_fn=collate, **options)
 
@@ -51,6 +54,7 @@ def stream_loader(
     collate: Callable[..., Any],
     batch_size: int,
     seed: int,
+    order: Order = shuffled,
     indices: Sequence[int] | None = None,
     rank: int = 0,
     world_size: int = 1,
@@ -60,11 +64,39 @@ def stream_loader(
     size = count_lines(index) if indices is None else len(indices)
 
     def load(epoch: int, samples_seen: int = 0) -> DataLoader:
-        sampler = BatchSampler(size, batch_size, seed=seed, epoch=epoch, start=samples_seen,
+        sampler = BatchSampler(size, batch_size, seed=seed, epoch=epoch, start=samples_seen, order=order,
                                rank=rank, world_size=world_size)  # fmt: skip
         stream = StreamDataset(path, index, parse=parse, encode=encode, collate=collate,
                                sampler=sampler, indices=indices)  # fmt: skip
         return torch_loader(stream, batch_size=None, **options)
+
+    return load
+
+
+def mixed_loader(
+    datasets: Sequence[MapDataset],
+    collates: Sequence[Callable[..., Any]],
+    *,
+    batch_sizes: Sequence[int],
+    seed: int,
+    mixing: str = "proportional",
+    temperature: float = 5.0,
+    epochs: int = 1,
+    orders: Sequence[Order] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    **options: Any,
+) -> Loader:
+    """Training batches of several data sets, each batch from one of them; see mixing.py for the ways of mixing."""
+    if len(collates) != len(datasets):
+        raise ValueError(f"one collate per data set, found {len(collates)} for {len(datasets)}")
+
+    def load(epoch: int, samples_seen: int = 0) -> DataLoader:
+        sampler = MixedBatchSampler([len(dataset) for dataset in datasets], batch_sizes, mixing=mixing,
+                                    temperature=temperature, epochs=epochs, orders=orders, seed=seed,
+                                    epoch=epoch, start=samples_seen, rank=rank, world_size=world_size)  # fmt: skip
+        mixed = MixedDataset(datasets)
+        return torch_loader(mixed, batch_sampler=sampler, collate_fn=MixedCollator(collates), **options)
 
     return load
 
@@ -79,7 +111,7 @@ def eval_loader(
     **options: Any,
 ) -> DataLoader:
     """Every sample exactly once over all ranks, in the order of the file."""
-    sampler = BatchSampler(len(dataset), batch_size, shuffle=False, equal_steps=False,
+    sampler = BatchSampler(len(dataset), batch_size, order=file_order, equal_steps=False,
                            rank=rank, world_size=world_size)  # fmt: skip
     return torch_loader(dataset, batch_sampler=sampler, collate_fn=collate, **options)
 

@@ -28,25 +28,46 @@ def shuffled(positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray
     """
     if positions.size and not 0 <= positions.min() <= positions.max() < n:
         raise ValueError(f"positions must be in 0 … {n - 1}, found {positions.min()} … {positions.max()}")
-    half_bits = np.uint64(max(1, (max(n - 1, 1).bit_length() + 1) // 2))
-    keys = round_keys(seed, epoch)
-    values = feistel(positions.ravel().astype(np.uint64), keys, half_bits)
-    while (outside := values >= n).any():  # the domain is at most 4 n wide, so this ends after a few rounds
-        values[outside] = feistel(values[outside], keys, half_bits)
-    return values.astype(np.int64).reshape(positions.shape)
+    numbers = permuted(positions.ravel(), np.array(n, np.uint64), half_bits_of(n), round_keys(seed, epoch))
+    return numbers.reshape(positions.shape)
 
 
-def round_keys(seed: int, epoch: int) -> np.ndarray:
+def file_order(positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:
+    """Position p is sample p, in every epoch."""
+    return positions
+
+
+def subseed(seed: int, number: int) -> int:
+    """A seed for one of several data sets that are mixed under the same seed."""
+    # A path of three; that of an epoch has one step, that of a pass through a class two.
+    return int(np.random.SeedSequence(seed, spawn_key=(number, 0, 0)).generate_state(1, np.uint64)[0])
+
+
+def round_keys(seed: int, *path: int) -> np.ndarray:
     # Not SeedSequence([seed, epoch]): it joins the 32-bit words of both, so (2**32, 0) would be (0, 1).
-    return np.random.SeedSequence(seed, spawn_key=(epoch,)).generate_state(1 + ROUNDS, np.uint64)
+    return np.random.SeedSequence(seed, spawn_key=path).generate_state(1 + ROUNDS, np.uint64)
 
 
-def feistel(values: np.ndarray, keys: np.ndarray, half_bits: np.uint64) -> np.ndarray:
-    low = np.uint64((1 << int(half_bits)) - 1)
+def half_bits_of(n: int) -> np.ndarray:
+    """0 … 4**half_bits - 1 is the domain of the network; it is at most 4 n wide."""
+    return np.array(max(1, (max(n - 1, 1).bit_length() + 1) // 2), np.uint64)
+
+
+def permuted(positions: np.ndarray, n: np.ndarray, half_bits: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Numbers (N,) at positions (N,) of one permutation, or each of its own: then n, half_bits and keys have N rows."""
+    values = feistel(positions.astype(np.uint64), keys, half_bits)
+    while (outside := values >= n).any():  # the domain is narrow, so this ends after a few rounds
+        own = outside if keys.ndim == 2 else ...
+        values[outside] = feistel(values[outside], keys[own], half_bits[own])
+    return values.astype(np.int64)
+
+
+def feistel(values: np.ndarray, keys: np.ndarray, half_bits: np.ndarray) -> np.ndarray:
+    low = (np.uint64(1) << half_bits) - np.uint64(1)
     # The rounds alone permute 16, 64, … numbers evenly: half of the orders would never occur. An odd key mends that.
-    values = (values + keys[0]) & ((low << half_bits) | low)
+    values = (values + keys.T[0]) & ((low << half_bits) | low)
     left, right = values >> half_bits, values & low
-    for key in keys[1:]:
+    for key in keys.T[1:]:
         left, right = right, left ^ (mix(right + key) & low)
     return (left << half_bits) | right
 

@@ -4,16 +4,18 @@
 
 The epoch is one row of positions 0 … size-1, cut into micro-batches; rank r takes every world_size-th of them. So the
 samples of a global step depend only on its size: the same for 1 process x 4 accumulated as for 4 processes x 1.
+Which sample is at a position, the order decides: `shuffled` and `file_order` of order.py, or a `BalancedOrder`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from .order import shuffled
 
-BLOCK = 4096  # positions shuffled at once: NumPy's calls cost far more than the arithmetic of one micro-batch
+Order = Callable[[np.ndarray, int, int, int], np.ndarray]  # (positions, size, seed, epoch) -> sample numbers
+BLOCK = 4096  # positions ordered at once: NumPy's calls cost far more than the arithmetic of one micro-batch
 
 
 class DataChanged(ValueError):
@@ -33,7 +35,7 @@ class BatchSampler:
         seed: int = 0,
         epoch: int = 0,
         start: int = 0,
-        shuffle: bool = True,
+        order: Order = shuffled,
         rank: int = 0,
         world_size: int = 1,
         equal_steps: bool = True,
@@ -44,7 +46,7 @@ class BatchSampler:
             batch_size: samples of a micro-batch; the last one of the epoch may be smaller.
             seed, epoch: decide the order, see order.py.
             start: positions already consumed in this epoch, by all ranks together.
-            shuffle: False keeps the order of the file.
+            order: which sample is at a position; a pure function, see order.py.
             rank, world_size: this process among all.
             equal_steps: every rank yields the same number of micro-batches, as collective operations need it. A rank
                 that would run out gets a stand-in, written as ~number (negative): that sample with its labels blanked.
@@ -54,7 +56,7 @@ class BatchSampler:
         if not 0 <= start <= size:
             raise DataChanged(f"{start} samples of epoch {epoch} are done, but the data set has {size}; is it another?")
         self.size, self.batch_size = size, batch_size
-        self.seed, self.epoch, self.start, self.shuffle = seed, epoch, start, shuffle
+        self.seed, self.epoch, self.start, self.order = seed, epoch, start, order
         self.rank, self.world_size, self.equal_steps = rank, world_size, equal_steps
 
     def __len__(self) -> int:
@@ -71,9 +73,6 @@ class BatchSampler:
             positions = firsts[:, None] + np.arange(self.batch_size)  # (turns, batch_size)
             real = positions < self.size
             # A stand-in is the epoch's first sample, also after a resume: its length decides what dropout draws.
-            numbers = self.numbers(np.where(real, positions, 0))
+            numbers = self.order(np.where(real, positions, 0), self.size, self.seed, self.epoch)
             for row, num_real in zip(numbers.tolist(), real.sum(axis=1).tolist(), strict=True):
                 yield row[:num_real] or [~row[0]]
-
-    def numbers(self, positions: np.ndarray) -> np.ndarray:
-        return shuffled(positions, self.size, self.seed, self.epoch) if self.shuffle else positions

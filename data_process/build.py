@@ -70,6 +70,12 @@ class Data:
         """Record numbers of a part within its source."""
         return self.indices.get(part, range(self.scan_of(part).num_records))
 
+    def classes(self, part: str) -> list[str]:
+        """The first sequence-level label of each record of a part; "" where there is none."""
+        found = self.scan_of(part)
+        label = dict(zip(found.kept, found.strata, strict=True))
+        return [label[number] for number in self.numbers(part)]
+
     def figures(self, part: str, streamed: bool = False) -> dict[str, Any]:
         """For dataset_info.json: records, lengths and label counts of a part; of a streamed one without encoding it.
 

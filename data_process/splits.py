@@ -1,9 +1,11 @@
 """Seeded, stratified splits, kept as index lists so that a split can be repeated and inspected.
 
     parts = stratified_split(labels, {"eval": 0.1, "test": 0.1}, seed=42)      # {"train": [...], "eval": [...], ...}
+
+For several labels per record there is multilabel_splits.py, for records that belong together grouped_splits.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -49,3 +51,25 @@ def strata_of(classes: np.ndarray) -> np.ndarray:
     _, strata, counts = np.unique(classes, return_inverse=True, return_counts=True)
     single = counts[strata] == 1
     return np.where(single, -1 if single.sum() > 1 else counts.argmax(), strata)
+
+
+def all_shares(shares: Mapping[str, float]) -> list[float]:
+    """That of "train" comes first; ValueError unless something is left for it."""
+    rest = 1 - sum(shares.values())
+    if min(shares.values(), default=0) < 0 or rest < 1e-9:
+        raise ValueError(f"shares must not be negative and must leave something for train, found {dict(shares)}")
+    return [rest, *shares.values()]
+
+
+def named_parts(places: np.ndarray, shares: Mapping[str, float]) -> dict[str, list[int]]:
+    """places (N,): which of `all_shares` each record belongs to. ValueError if none belongs to a share above 0."""
+    parts = {part: np.flatnonzero(places == place).tolist() for place, part in enumerate(["train", *shares])}
+    empty = [part for part, share in zip(parts, all_shares(shares), strict=True) if share and not parts[part]]
+    if empty:
+        raise ValueError(f"shares {dict(shares)} of {len(places)} records leave {', '.join(empty)} empty")
+    return parts
+
+
+def names_of(labels: str | Collection[str]) -> list[str]:
+    """The labels of a record, sorted: the order of a set of strings differs from process to process."""
+    return [labels] if isinstance(labels, str) else sorted(set(labels))

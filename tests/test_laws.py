@@ -168,6 +168,21 @@ assert batch["input_ids"].tolist() == [[1, 2], [3, 9], [1, 2]] and batch["labels
 from data_loader.samplers import BatchSampler
 assert sorted(sum(BatchSampler(10, 4, seed=1), [])) == list(range(10))
 """,
+    "data_loader/quotas.py": """
+from quotas import quotas
+assert quotas([3, 2, 1], 60).tolist() == [30, 20, 10]
+""",
+    "data_loader/class_balance.py data_loader/quotas.py data_loader/order.py": """
+import numpy as np
+from data_loader.class_balance import BalancedOrder
+classes = [0, 0, 0, 0, 0, 1]
+assert sum(classes[number] for number in BalancedOrder(classes)(np.arange(6), 6, seed=1, epoch=2)) == 3
+""",
+    "data_loader/mixing.py data_loader/samplers.py data_loader/quotas.py data_loader/order.py": """
+from data_loader.mixing import MixedBatchSampler, MixedCollator, MixedDataset
+batches = list(MixedBatchSampler([5, 3], [2, 2], seed=1))
+assert sorted(sum(batches, [])) == [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1), (1, 2)]
+""",
     "data_loader/map_dataset.py data_loader/collate.py": """
 from data_loader.map_dataset import MapDataset
 rows = [{"sample_id": i, "labels": {"a": i}} for i in range(3)]

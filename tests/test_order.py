@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_loader.order import shuffled
+from data_loader.order import file_order, half_bits_of, permuted, round_keys, shuffled, subseed
 
 seeds = st.integers(0, 2**64)
 epochs = st.integers(0, 10**6)
@@ -63,6 +63,25 @@ def test_any_shape(shape):
     assert np.array_equal(shuffled(positions, 9, 1, 2), order(9, 1, 2)[positions])
 
 
+@settings(deadline=None)
+@given(seed=seeds, data=st.data())
+def test_each_position_of_an_order_of_its_own(seed, data):
+    """permuted() at once for positions of data sets and epochs of any kind."""
+    sizes = st.integers(1, 2000) | st.integers(1, 2**62)
+    drawn = data.draw(st.lists(st.tuples(sizes, st.integers(0, 2**62), epochs), min_size=1, max_size=10))
+    rows = [(n, position % n, epoch) for n, position, epoch in drawn]
+    expected = [int(shuffled(np.array(position), n, seed, epoch)) for n, position, epoch in rows]
+    half_bits = np.array([half_bits_of(n) for n, _, _ in rows])
+    keys = np.stack([round_keys(seed, epoch) for _, _, epoch in rows])
+    n, positions, _ = np.array(rows).T
+    assert permuted(positions, n.astype(np.uint64), half_bits, keys).tolist() == expected
+
+
+def test_the_order_of_the_file():
+    for epoch in (0, 3):
+        assert file_order(np.array([[3, 0], [7, 7]]), 9, 42, epoch).tolist() == [[3, 0], [7, 7]]
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint64])
 def test_the_positions_are_left_alone(dtype):
     positions = np.arange(100, dtype=dtype)
@@ -91,6 +110,17 @@ def test_each_seed_and_epoch_has_its_own_order():
     # As between random orders, one position in 100 agrees on average.
     agreeing = [np.sum(a == b) for a, b in pairwise(orders)]
     assert 0.7 < np.mean(agreeing) < 1.3
+
+
+def test_each_number_has_a_seed_of_its_own():
+    places = [(seed, number) for seed in (0, 1, 42, 2**32, 2**64) for number in (*range(300), 2**32, 2**40)]
+    found = [subseed(*place) for place in places]
+    assert len(set(found)) == len(places)
+    assert all(0 <= each < 2**64 for each in found)
+    assert subseed(42, 7) == 740160154799646529  # never changes, as below
+    for seed in (0, 42):  # and is no key of an order
+        keys = [round_keys(seed, *path) for number in range(300) for path in ((number,), (number, 0))]
+        assert not set(found) & set(np.stack(keys).ravel().tolist())
 
 
 def test_global_random_state_is_neither_read_nor_changed():

@@ -12,21 +12,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_loader import samplers
-from data_loader.order import shuffled
-from data_loader.samplers import BatchSampler, DataChanged
+from data_loader.order import file_order, shuffled
+from data_loader.samplers import BatchSampler, DataChanged, Order
 
 sizes = st.integers(0, 200)
 batch_sizes = st.integers(1, 20)
 world_sizes = st.integers(1, 5)
 
 
-def reference(size: int, batch_size: int, *, seed: int = 0, epoch: int = 0, start: int = 0, shuffle: bool = True,
+def thirds(positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:
+    """The first sample of each three comes three times, as where some samples are drawn more often."""
+    return shuffled(positions, n, seed, epoch) // 3 * 3
+
+
+orders = st.sampled_from([shuffled, file_order, thirds])
+
+
+def reference(size: int, batch_size: int, *, seed: int = 0, epoch: int = 0, start: int = 0, order: Order = shuffled,
               rank: int = 0, world_size: int = 1, equal_steps: bool = True) -> list[list[int]]:  # fmt: skip
     """The whole epoch as a list, cut into pieces and dealt out like cards."""
-    order = shuffled(np.arange(size), size, seed, epoch).tolist() if shuffle else list(range(size))
-    batches = [order[i : min(i + batch_size, size)] for i in range(start, size, batch_size)]
+    numbers = order(np.arange(size), size, seed, epoch).tolist()
+    batches = [numbers[i : min(i + batch_size, size)] for i in range(start, size, batch_size)]
     while equal_steps and len(batches) % world_size:  # stand-ins
-        batches.append([~order[0]])
+        batches.append([~numbers[0]])
     return batches[rank::world_size]
 
 
@@ -47,12 +55,12 @@ def flat(batches: list[list[int]]) -> list[int]:
     seed=st.integers(0, 2**40),
     epoch=st.integers(0, 100),
     world=world_sizes.flatmap(lambda n: st.tuples(st.integers(0, n - 1), st.just(n))),
-    shuffle=st.booleans(),
+    order=orders,
     equal_steps=st.booleans(),
     block=st.sampled_from([1, 7, 64, samplers.BLOCK]),
 )
-def test_against_the_reference(size, batch_size, start, seed, epoch, world, shuffle, equal_steps, block):
-    options = {"seed": seed, "epoch": epoch, "start": min(start, size), "shuffle": shuffle,
+def test_against_the_reference(size, batch_size, start, seed, epoch, world, order, equal_steps, block):
+    options = {"seed": seed, "epoch": epoch, "start": min(start, size), "order": order,
                "rank": world[0], "world_size": world[1], "equal_steps": equal_steps}  # fmt: skip
     with mock.patch.object(samplers, "BLOCK", block):
         sampler = BatchSampler(size, batch_size, **options)
@@ -65,9 +73,9 @@ def test_against_the_reference(size, batch_size, start, seed, epoch, world, shuf
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
 @pytest.mark.parametrize("size", [1, 2, 7, 31, 101, 128])
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_each_sample_once_per_epoch(size, world_size, shuffle):
-    per_rank = ranks(world_size, size, 3, seed=5, epoch=2, shuffle=shuffle)
+@pytest.mark.parametrize("order", [shuffled, file_order])
+def test_each_sample_once_per_epoch(size, world_size, order):
+    per_rank = ranks(world_size, size, 3, seed=5, epoch=2, order=order)
     real = [number for batches in per_rank for number in flat(batches) if number >= 0]
     assert sorted(real) == list(range(size))
 
@@ -91,10 +99,10 @@ def test_global_steps_do_not_depend_on_the_processes(size, batch_size, start, se
 
 
 @settings(deadline=None)
-@given(size=sizes, batch_size=batch_sizes, world_size=world_sizes, done=st.integers(0, 50), shuffle=st.booleans())
-def test_start_equals_skipping(size, batch_size, world_size, done, shuffle):
+@given(size=sizes, batch_size=batch_sizes, world_size=world_sizes, done=st.integers(0, 50), order=orders)
+def test_start_equals_skipping(size, batch_size, world_size, done, order):
     """After `done` rounds of all ranks, with the samples they had; stand-ins too are the same."""
-    options = {"seed": 3, "shuffle": shuffle}
+    options = {"seed": 3, "order": order}
     whole = ranks(world_size, size, batch_size, **options)
     start = sum(number >= 0 for batches in whole for number in flat(batches[:done]))
     rest = ranks(world_size, size, batch_size, start=start, **options)
@@ -126,7 +134,7 @@ def test_equal_steps(size, batch_size, world_size):
 @settings(deadline=None)
 @given(size=sizes, batch_size=batch_sizes, world_size=world_sizes)
 def test_evaluation(size, batch_size, world_size):
-    per_rank = ranks(world_size, size, batch_size, shuffle=False, equal_steps=False)
+    per_rank = ranks(world_size, size, batch_size, order=file_order, equal_steps=False)
     assert sorted(number for batches in per_rank for number in flat(batches)) == list(range(size))
     assert all(flat(batches) == sorted(flat(batches)) for batches in per_rank)
 

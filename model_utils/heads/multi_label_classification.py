@@ -94,7 +94,7 @@ class Head(nn.Module):
         from ..scores.thresholds import search_thresholds
 
         gold = [[label in found for label in self.labels] for found in map(set, references)]
-        self.thresholds.copy_(torch.tensor(search_thresholds(confidences, gold, how=self.search_thresholds)))
+        self.thresholds.copy_(torch.tensor(search_thresholds(confidences, gold, self.search_thresholds or "per_class")))
 
     def confidences(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[list[float]]:
         """Probability of every class, in the order of the labels."""
@@ -121,10 +121,10 @@ class Head(nn.Module):
         from ..scores.classification import calibration, class_report, flatten
 
         gold = [[label in found for label in self.labels] for found in map(set, references)]
-        chosen = [[label in found for label in self.labels] for found in map(set, predictions)]
         classes = {}
         for number, label in enumerate(self.labels):
-            decisions = [["yes" if row[number] else "no" for row in table] for table in (chosen, gold)]
-            figures = class_report(*decisions, ["yes", "no"])["classes"].get("yes", {"support": 0})
+            chosen = [str(label in labels) for labels in predictions]
+            figures = class_report(chosen, [str(row[number]) for row in gold])["classes"].get("True", {"support": 0})
             classes[label] = figures | {"threshold": self.thresholds[number].item()}
-        return {"classes": classes, "calibration": calibration(*flatten(confidences, gold))}
+        sure, right = flatten(confidences, gold)
+        return {"classes": classes, "calibration": calibration(sure, right)}
