@@ -321,6 +321,7 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
     options["train_step"] = TrainStep(
         model, optimizer, scheduler, device=job.device, precision=job.precision, max_grad_norm=args.max_grad_norm,
         attacks=[FGM(model, args.fgm_eps)] if args.use_fgm else [], on_oom=args.on_oom,
+        tasks_vary=len(job.having("train")) > 1,
     )  # fmt: skip
     logger.info("%d steps of %d x %d x %d records on %s in %s", total_steps, job.world_size, args.accumulate,
                 args.batch_size, job.device, job.precision)  # fmt: skip

@@ -49,7 +49,7 @@ fi
 
 if [ -n "$torchrun" ]; then
     [ "$processes" -gt 0 ] || processes=1
-    set -- -m trainer.launch $torchrun --nproc_per_node="$processes" main.py "$@"
+    set -- -m trainer.launch $torchrun --nproc_per_node="$processes" -- main.py "$@"
     # The processes share the cores. Without this torchrun gives each a single thread, which is slow on a CPU.
     cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
     threads=$((cores / processes))

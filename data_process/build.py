@@ -237,7 +237,8 @@ def build_tokenizer(
     if path is not None:
         in_words = any(part.schema.form == "words" for part in data)
         return load_tokenizer(path, extra_tokens, in_words, trust_remote_code)
-    tokenizer = train_tokenizer(chain.from_iterable(training_texts(part) for part in data), vocab_size)
+    texts = chain.from_iterable(training_texts(part) for part in data if "train" in part.sources)
+    tokenizer = train_tokenizer(texts, vocab_size)
     tokenizer.add_tokens(list(extra_tokens))
     return tokenizer
 

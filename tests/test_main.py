@@ -293,9 +293,9 @@ def test_another_task_list_on_a_saved_model_is_refused(run, data, tmp_path, caps
 
 
 def test_two_processes_from_the_shell(data, tmp_path):
-    """NGPU=2 on a CPU box: one log, one set of files, every eval record once."""
+    """NGPU=2 on a CPU box: one log, one set of files, every eval record once; torchrun has a --monitor-… of its own."""
     env = os.environ | {"NGPU": "2", "PYTHON": sys.executable}
-    command = ["sh", "run.sh", *arguments(data, tmp_path / "out", max_steps=3, batch_size=8)]
+    command = ["sh", "run.sh", *arguments(data, tmp_path / "out", max_steps=3, batch_size=8, monitor="slots/f1")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "3 steps of 2 x 1 x 8 records" in done.stdout and done.stdout.count("[TEST]") == 2

@@ -162,7 +162,8 @@ def launch(tmp_path: Path) -> Launch:
 
 def expected_argv(processes: int, *arguments: str) -> list[str]:
     torchrun = ["-m", "trainer.launch", "--standalone", f"--nproc_per_node={processes}"]
-    return [*(torchrun if processes > 1 else []), "main.py", *arguments]
+    # "--", because torchrun would take --monitor and other options of ours for its own
+    return [*([*torchrun, "--"] if processes > 1 else []), "main.py", *arguments]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

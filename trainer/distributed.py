@@ -52,11 +52,15 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def wrap(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model itself, or DDP around it."""
+def wrap(model: nn.Module, device: torch.device, find_unused: bool = False) -> nn.Module:
+    """The model itself, or DDP around it.
+
+    find_unused: whether a rank may leave out parameters in a backward pass; DDP then looks for them each time.
+    """
     if world_size() == 1:
         return model
-    return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+    device_ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=device_ids, find_unused_parameters=find_unused)
 
 
 def gradient_sync(model: nn.Module, on: bool) -> AbstractContextManager:

@@ -1,6 +1,6 @@
 """torchrun with our exit codes: 2 wrong input, 3 diverged, 130 and 143 stopped by a signal, as in a single process.
 
-    python -m trainer.launch --standalone --nproc_per_node 2 main.py --config configs/snips.yaml
+    python -m trainer.launch --standalone --nproc_per_node 2 -- main.py --config configs/snips.yaml
 
 torchrun itself ends with 1 whatever happened. torch only.
 """

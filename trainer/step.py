@@ -41,6 +41,7 @@ class TrainStep:
         attacks: Sequence[Callable[[Callable[[], Any]], Any]] = (),
         averagers: Sequence[Any] = (),
         on_oom: str = "stop",
+        tasks_vary: bool = False,
     ):
         """
         Args:
@@ -54,10 +55,11 @@ class TrainStep:
             averagers: update() after each step, applied() as context, state_dict(), load_state_dict().
             on_oom: "stop", or "halve": when memory does not suffice, cut the micro-batches and try the group again;
                 in a single process only, because the other ranks would wait.
+            tasks_vary: micro-batches may lack tasks, so that some parameters have no gradient in them.
         """
         self.device = torch.device(device)
         self.module: Any = model
-        self.model = distributed.wrap(model, self.device)
+        self.model = distributed.wrap(model, self.device, tasks_vary)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer: Any = optimizer
         self.scheduler = scheduler

@@ -21,6 +21,12 @@ ROUGE_TYPES = ("rouge1", "rouge2", "rougeL")
 CHINESE = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 
 
+class MissingLibrary(ImportError):
+    """An optional library is not installed; the message has the command."""
+
+    exit_code = 2
+
+
 def score_texts(predictions: Sequence[str], references: Sequence[str], language: str = "en") -> dict[str, float]:
     """All scores from 0 to 1.
 
@@ -67,7 +73,7 @@ def metrics(language: str) -> tuple[Any, Any, Any]:
         from rouge_score.rouge_scorer import RougeScorer
         from sacrebleu.metrics import BLEU, CHRF
     except ImportError as error:
-        raise ValueError(f"scores of generated texts need: pip install sacrebleu rouge-score ({error})") from error
+        raise MissingLibrary(f"scores of generated texts need: pip install sacrebleu rouge-score ({error})") from error
     tokenizer = SimpleNamespace(tokenize=chinese_tokens) if language == "zh" else None
     return BLEU(tokenize=BLEU_TOKENIZER[language]), CHRF(), RougeScorer(ROUGE_TYPES, tokenizer=tokenizer)
 
