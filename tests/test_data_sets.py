@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 
@@ -31,8 +32,8 @@ def files(data, tmp_path_factory):
     return folder
 
 
-def data_sets(files, **more):
-    entries = [
+def data_sets(files):
+    entries: list[dict[str, Any]] = [
         {"name": "texts", "tasks": ["intent"], "text_column": "query", "label_columns": {"intent": "what"}},
         {"name": "words", "tasks": ["slots"], "text_column": "tokens", "batch_size": 8},
         {"name": "numbers", "tasks": ["intent", "length"], "text_column": "tokens"},
@@ -43,9 +44,10 @@ def data_sets(files, **more):
     return json.dumps(entries)
 
 
-def job(files, output, **options):
+def job(files, output, **given):
     options = {"tasks": json.dumps(TASKS), "datasets": data_sets(files), "train_file": None, "eval_file": None,
-               "test_file": None, "cache_dir": files / "cache", "monitor": "loss", "text_column": None} | options  # fmt: skip
+               "test_file": None, "cache_dir": files / "cache", "monitor": "loss", "text_column": None}  # fmt: skip
+    options |= given
     return arguments(files, output, **options)
 
 
@@ -132,7 +134,7 @@ MISTAKES = {
     "twice": ([{"name": "a"}, {"name": "a"}], "datasets: names must differ, found ['a', 'a']"),
     "no such task": ([{"name": "a", "tasks": ["x"]}], "datasets[0]: no task 'x'; there are intent, slots, length"),
     "typo": ([{"name": "a", "text_colum": "x"}], "datasets[0]: text_colum: unknown option; did you mean text_column?"),
-    "wrong type": ([{"name": "a", "batch_size": "many"}], "datasets[0]: batch_size: 'many' is no value of --batch_size"),
+    "wrong type": ([{"name": "a", "batch_size": "x"}], "datasets[0]: batch_size: 'x' is no value of --batch_size"),
     "no such scheme": ([{"name": "a", "tag_scheme": "x"}], "datasets[0]: tag_scheme: 'x' is no value of --tag_scheme"),
     "no file": ([{"name": "a", "train_file": "x.jsonl"}], "datasets[0]: train_file: there is no file x.jsonl"),
 }
