@@ -1,9 +1,11 @@
-"""The heads of model_utils/heads/: losses, decoding, probabilities and scores against independent references.
+"""Sequence classification and word tagging against independent references; how heads are found, built and listed.
 
 Letters: B texts, T sub-words, W words, H hidden size, C classes or tags.
 """
 
+import ast
 import importlib
+import inspect
 import itertools
 import re
 import shutil
@@ -28,6 +30,7 @@ from model_utils.heads.sequence_classification import Head as SequenceHead
 from model_utils.heads.word_tagging import Head as WordHead
 from model_utils.pooling import POOLING, pool
 
+NAMED = ("sequence", "multi_label", "word", "entities")  # levels whose gold labels have names
 TAGS = ["O", "B-x", "I-x", "B-y", "I-y"]
 PARTS_OF_SPEECH = ["ADJ", "NOUN", "VERB"]
 HIDDEN = 6
@@ -288,13 +291,13 @@ def test_build_head_gives_the_head_as_asked_for_and_remembers_how() -> None:
     assert head.spec == {"kind": "word_tagging", "labels": TAGS, "options": {"decoder": "crf", "dropout": 0.3}}
     assert isinstance(head, WordHead) and head.crf is not None and head.dropout.p == 0.3
     assert (head.classifier.in_features, head.classifier.out_features) == (HIDDEN, 5)
-    assert head_kinds() == ["sequence_classification", "word_tagging"]
+    assert {"sequence_classification", "word_tagging"} <= set(head_kinds()) and head_kinds() == sorted(head_kinds())
 
 
 @pytest.mark.parametrize(
     ("kind", "labels", "options", "message"),
     [
-        ("no_such", TAGS, {}, "unknown kind of task 'no_such'; there are sequence_classification, word_tagging"),
+        ("no_such", TAGS, {}, f"unknown kind of task 'no_such'; there are {', '.join(head_kinds())}"),
         ("__init__", TAGS, {}, "unknown kind of task '__init__'"),
         ("word_tagging", TAGS, {"decodr": "crf"}, "word_tagging has no option 'decodr'; it takes dropout, decoder"),
         ("word_tagging", TAGS, {"decoder": "CRF"}, "word_tagging: unknown decoder 'CRF'; there are linear, crf"),
@@ -302,6 +305,11 @@ def test_build_head_gives_the_head_as_asked_for_and_remembers_how() -> None:
         ("sequence_classification", ["a"], {"pooling": "avg"}, "sequence_classification: unknown pooling 'avg'; "),
         ("sequence_classification", ["a"], {"dropout": 2}, "sequence_classification: dropout"),
         ("sequence_classification", ["a"], {"dropout": "high"}, "sequence_classification: "),
+        ("sequence_classification", ["a"], {"class_weights": "even"}, "sequence_classification: class_weights must "),
+        ("multi_label_classification", ["a"], {"threshold": 50}, "multi_label_classification: threshold must be "),
+        ("sequence_regression", [], {"limits": 5}, "sequence_regression: "),
+        ("multiple_choice", [], {"pooling": "avg"}, "multiple_choice: unknown pooling 'avg'; "),
+        ("global_pointer", ["a"], {"head_size": 7}, "global_pointer: head_size must be even and above 0, found 7"),
         # seqeval would only stop at the first evaluation
         ("word_tagging", [*TAGS, "E-x", "S-x"], {}, "word_tagging: tags of entities must be O, B-x or I-x (IOB2)"),
     ],
@@ -313,15 +321,18 @@ def test_wrong_tasks_are_refused(kind: str, labels: list[str], options: dict[str
 
 
 @pytest.mark.parametrize("kind", head_kinds())
-def test_every_head_has_every_member(kind: str) -> None:
-    cls = head_class(kind)
-    head = cls(HIDDEN, TAGS)
-    contract = ("LABEL_LEVEL", "MONITOR", "LOWER_IS_BETTER", "all_layers", "forward", "num_items", "loss", "decode",
-                "confidences", "score")  # fmt: skip
-    assert [name for name in contract if not hasattr(head, name)] == []
-    assert cls.LABEL_LEVEL in ("sequence", "word")
-    prediction = ["O"] if cls.LABEL_LEVEL == "sequence" else [["O"]]
-    assert {cls.MONITOR, *cls.LOWER_IS_BETTER} <= set(head.score(prediction, prediction))
+def test_a_wrong_option_is_answered_with_those_there_are(kind: str) -> None:
+    known = [name for name in inspect.signature(head_class(kind)).parameters if name not in ("hidden_size", "labels")]
+    with pytest.raises(ModelError) as error:
+        build_head(kind, HIDDEN, TAGS, {"no_such": 1})
+    assert str(error.value) == f"{kind} has no option 'no_such'; it takes {', '.join(known)}"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in head_kinds() if head_class(kind).LABEL_LEVEL in NAMED])
+def test_without_labels_there_is_nothing_to_learn(kind: str) -> None:
+    """Also where each record has a list of them: all lists of a file may be empty."""
+    with pytest.raises(ModelError, match=f"^{kind} needs labels, and the training data has none$"):
+        build_head(kind, HIDDEN, [], {})
 
 
 def code_blocks(readme: Path) -> list[str]:
@@ -334,7 +345,7 @@ def test_the_new_head_of_the_readme_trains_in_a_copied_folder(tmp_path: Path, mo
     (tmp_path / "copied/heads/ordinal.py").write_text(code_blocks(ROOM / "README.md")[1])
     monkeypatch.syspath_prepend(tmp_path)
     heads = importlib.import_module("copied.heads")
-    assert heads.head_kinds() == ["ordinal", "sequence_classification", "word_tagging"]
+    assert heads.head_kinds() == sorted([*head_kinds(), "ordinal"])
     with pytest.raises(ValueError, match="ordinal has no option 'pooling'; it takes dropout"):
         heads.build_head("ordinal", HIDDEN, [], {"pooling": "mean"})
 
@@ -381,7 +392,47 @@ def test_the_use_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]  # fmt: skip
 
 
-def test_every_file_is_in_the_readme() -> None:
+# ------------------------------------------------------------------------------------------ what goes with what
+
+
+def own_imports(name: str) -> set[str]:
+    """The files of the room that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOM / name).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            module = (Path(name).parents[node.level - 1] / (node.module or "").replace(".", "/")).as_posix()
+            found.add(f"{module}/__init__.py" if (ROOM / module).is_dir() else f"{module}.py")
+    return found
+
+
+def needs(name: str) -> set[str]:
+    """All files that must be copied with one, directly or not."""
+    found, more = set(), {name}
+    while more:
+        found |= more
+        more = {other for one in more if (ROOM / one).exists() for other in own_imports(one)} - found
+    return found - {name}
+
+
+FILES = sorted(path.relative_to(ROOM).as_posix() for path in ROOM.rglob("*.py") if path.read_text(encoding="utf-8"))
+
+
+def test_what_is_imported_is_found() -> None:
+    assert own_imports("heads/sequence_regression.py") == {"inputs.py", "pooling.py", "scores/ranking.py"}
+    assert own_imports("heads/__init__.py") == {"encoder.py"} and own_imports("pooling.py") == set()
+    assert needs("build.py") >= {"heads/__init__.py", "encoder.py", "multitask_model.py"}
+
+
+def test_every_file_has_one_row_in_the_readme_that_says_what_goes_with_it() -> None:
     readme = (ROOM / "README.md").read_text(encoding="utf-8")
-    files = [str(path.relative_to(ROOM)) for path in ROOM.rglob("*.py") if path != ROOM / "__init__.py"]
-    assert [name for name in files if f"`{name}`" not in readme] == []
+    rows = re.findall(r"^\| `([^`]+)` \| .+ \| (.*) \|$", readme, re.MULTILINE)
+    assert sorted(name for name, _ in rows) == FILES
+    listed = {name: set(re.findall(r"`([^`]+)`", goes_with)) for name, goes_with in rows}
+    assert listed == {name: needs(name) for name in FILES}
+    assert {name for name, goes_with in rows if goes_with.startswith("alone")} == {n for n in FILES if not needs(n)}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "Copy together with" in (ROOM / name).read_text()])
+def test_the_head_of_a_file_says_what_goes_with_it(name: str) -> None:
+    (paragraph,) = re.findall(r"^Copy together with: ((?:.+\n)+)", (ROOM / name).read_text(), re.MULTILINE)
+    assert {file.removeprefix("model_utils/") for file in re.findall(r"[\w/]+\.py", paragraph)} == needs(name)

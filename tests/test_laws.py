@@ -205,6 +205,27 @@ hidden, mask = torch.tensor([[[1.0, 4.0], [3.0, 2.0], [9.0, 9.0]]]), torch.tenso
 found = {how: pool([hidden], mask, how).tolist() for how in ("cls", "mean", "max")}
 assert found == {"cls": [[1.0, 4.0]], "mean": [[2.0, 3.0]], "max": [[3.0, 4.0]]}
 """,
+    "model_utils/losses.py": """
+import math, torch
+from losses import binary_cross_entropy, cross_entropy
+logits = torch.zeros(1, 4)
+assert abs(cross_entropy(logits, torch.tensor([2]), focal_gamma=1.0).item() - 3 / 4 * math.log(4)) < 1e-6
+assert abs(binary_cross_entropy(logits, torch.ones(1, 4), label_smoothing=0.1).item() - 4 * math.log(2)) < 1e-6
+""",
+    "model_utils/class_weights.py": """
+from class_weights import ClassWeights
+weights = ClassWeights(["rare", "common"], "balanced")
+weights.balance({"rare": 10, "common": 990}, 1000)
+assert weights()[0] == 50 and abs(weights()[1] - 1000 / 1980) < 1e-6
+""",
+    "model_utils/inputs.py": """
+import torch
+from inputs import at_places, per_record, record_mean
+batch = {"input_mask": torch.tensor([[True, True], [True, False]])}
+rows = torch.tensor([[1.0], [3.0], [5.0]])
+assert record_mean(rows, batch).tolist() == [[2.0], [5.0]] and per_record(rows, batch)[0].tolist() == [[1.0], [3.0]]
+assert at_places(torch.arange(6.0).view(3, 2, 1), torch.tensor([[3], [1]]), batch).flatten().tolist() == [3.0, 5.0]
+""",
     "model_utils/crf.py": """
 import torch
 from crf import CRF

@@ -53,10 +53,13 @@ def gold_optional(kind: str, options: dict[str, Any]) -> bool:
 def build_head(kind: str, hidden_size: int, labels: list[str], options: dict[str, Any]) -> nn.Module:
     """A head that remembers how it was built (`head.spec`), so that it can be saved. Raises ModelError."""
     cls = head_class(kind)
-    known = [name for name in inspect.signature(cls).parameters if name not in ("hidden_size", "labels")]
+    parameters = inspect.signature(cls).parameters
+    known = [name for name in parameters if name not in ("hidden_size", "labels")]
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ModelError(f"{kind} has no option {unknown[0]!r}; it takes {', '.join(known)}")
+    if not labels and parameters["labels"].default is inspect.Parameter.empty:
+        raise ModelError(f"{kind} needs labels, and the training data has none")
     try:
         head = cls(hidden_size, labels, **options)
     except (TypeError, ValueError) as error:

@@ -2,9 +2,10 @@
 
     head = Head(hidden_size=384, labels=[], pooling="mean")
 
-Copy together with: model_utils/pooling.py, inputs.py. B texts, H hidden size.
+Copy together with: model_utils/pooling.py, inputs.py, scores/ranking.py. B texts, H hidden size.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,12 +46,10 @@ class Head(nn.Module):
         super().__init__()
         if loss not in LOSSES:
             raise ValueError(f"unknown loss {loss!r}; there are {', '.join(LOSSES)}")
-        low, high = limits or (0.0, 0.0)
-        if limits and not low < high:
+        if limits is not None and not (len(limits) == 2 and -math.inf < limits[0] < limits[1] < math.inf):
             raise ValueError(f"limits must be the lowest and the highest number, found {limits}")
-        self.pooling, self.error = check_pooling(pooling), LOSSES[loss]
+        self.pooling, self.error, self.limits = check_pooling(pooling), LOSSES[loss], limits
         self.all_layers = pooling == "first_last_mean"
-        self.low, self.high = float(low), float(high)
         self.dropout = nn.Dropout(dropout)
         self.regressor = nn.Linear(hidden_size, 1)
 
@@ -58,7 +57,10 @@ class Head(nn.Module):
         pooled = record_mean(pool(hidden_states, batch["attention_mask"], self.pooling), batch)  # (B, H)
         with torch.autocast(pooled.device.type, enabled=False):  # bf16 has two or three digits
             numbers = self.regressor(self.dropout(pooled).float())[:, 0]  # (B,)
-        return self.low + (self.high - self.low) * numbers.sigmoid() if self.low < self.high else numbers
+        if self.limits is None:
+            return numbers
+        low, high = self.limits
+        return low + (high - low) * numbers.sigmoid()
 
     def num_items(self, labels: torch.Tensor) -> torch.Tensor:
         """Texts with a gold number; labels (B,), NaN = none."""
