@@ -2,7 +2,8 @@
 
     head = Head(hidden_size=384, labels=["sports", "money"], class_weights="balanced")
 
-Copy together with: model_utils/pooling.py, inputs.py, losses.py, class_weights.py. B texts, H hidden size, C classes.
+Copy together with: model_utils/pooling.py, inputs.py, losses.py, class_weights.py, scores/classification.py,
+scores/thresholds.py. B texts, H hidden size, C classes.
 """
 
 from collections import Counter

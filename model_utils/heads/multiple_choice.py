@@ -2,7 +2,8 @@
 
     head = Head(hidden_size=384, labels=[])
 
-Copy together with: model_utils/pooling.py, inputs.py. B records, R inputs (one per choice), K most choices of a record.
+Copy together with: model_utils/pooling.py, inputs.py, scores/classification.py. B records, R inputs (one per choice),
+K most choices of a record.
 """
 
 from collections.abc import Mapping, Sequence

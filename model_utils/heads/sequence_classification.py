@@ -2,7 +2,8 @@
 
     head = Head(hidden_size=384, labels=["negative", "positive"], pooling="mean")
 
-Copy together with: model_utils/pooling.py, inputs.py, losses.py, class_weights.py. B texts, H hidden size, C classes.
+Copy together with: model_utils/pooling.py, inputs.py, losses.py, class_weights.py, scores/classification.py. B texts,
+H hidden size, C classes.
 """
 
 from collections.abc import Mapping, Sequence

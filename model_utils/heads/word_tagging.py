@@ -5,7 +5,8 @@
 A word is represented by its first sub-word. Words lost by truncation are predicted "O": entities in them
 count as missed.
 
-Copy together with: model_utils/crf.py, model_utils/inputs.py. B texts, T sub-words, W words, H hidden size, C tags.
+Copy together with: model_utils/crf.py, inputs.py, scores/classification.py. B texts, T sub-words, W words, H hidden
+size, C tags.
 """
 
 from collections.abc import Mapping, Sequence
