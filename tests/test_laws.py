@@ -226,6 +226,25 @@ rows = torch.tensor([[1.0], [3.0], [5.0]])
 assert record_mean(rows, batch).tolist() == [[2.0], [5.0]] and per_record(rows, batch)[0].tolist() == [[1.0], [3.0]]
 assert at_places(torch.arange(6.0).view(3, 2, 1), torch.tensor([[3], [1]]), batch).flatten().tolist() == [3.0, 5.0]
 """,
+    "model_utils/whitening.py": """
+import torch
+from whitening import Moments, Whitening
+x = torch.tensor([[1.0, 0.0, 5.0], [3.0, 0.0, 5.0], [2.0, 2.0, 5.0], [2.0, -2.0, 5.0]])
+whitening = Whitening.fit(x.split(3))
+whitening.save("w.safetensors")
+y = Whitening.load("w.safetensors").transform(x)
+assert torch.allclose(y.T @ y / 3, torch.eye(2)) and torch.allclose(y[:, 0], x[:, 1] / (8 / 3) ** 0.5)
+whole = Moments.of(x[:1]) + Moments.of(x[1:])
+assert torch.allclose(Whitening.from_moments(whole, dim=1).matrix, whitening.matrix[:, :1])
+""",
+    "model_utils/semantic_search.py": """
+import torch
+from semantic_search import SearchIndex, search
+corpus = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0]])
+assert search(corpus[:1], corpus, top_k=2, block_size=1)[1].tolist() == [[0, 2]]
+SearchIndex(corpus, ["a", "b", "c"]).save("index")
+assert [hit["item"] for hit in SearchIndex.load("index").search(corpus[2:], top_k=2)[0]] == ["c", "a"]
+""",
     "model_utils/crf.py": """
 import torch
 from crf import CRF
