@@ -8,6 +8,7 @@
 Everything returned goes into json.dumps as it is. Copy alone; needs numpy, scikit-learn, and seqeval for entities.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -52,18 +53,16 @@ def confusions(
     Returns: {"labels": those that occur, "matrix": counts, a row per reference and a column per prediction,
         "largest": [{"reference", "prediction", "count"}, …] of every mistake that was made, the most frequent first}.
     """
-    from sklearn.metrics import confusion_matrix
-
     check_lengths(predictions, references)
     names = occurring(predictions, references, labels)
-    matrix = confusion_matrix(references, predictions, labels=names).tolist()
+    counts = Counter(zip(references, predictions, strict=True))
+    matrix = [[counts[gold, predicted] for predicted in names] for gold in names]
     mistakes = [
         {"reference": gold, "prediction": predicted, "count": count}
-        for gold, counts in zip(names, matrix, strict=True)
-        for predicted, count in zip(names, counts, strict=True)
-        if count and gold != predicted
+        for (gold, predicted), count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        if gold != predicted
     ]
-    return {"labels": names, "matrix": matrix, "largest": sorted(mistakes, key=lambda m: -m["count"])}
+    return {"labels": names, "matrix": matrix, "largest": mistakes}
 
 
 def calibration(confidences: Sequence[float], correct: Sequence[bool], num_bins: int = 15) -> dict[str, Any]:

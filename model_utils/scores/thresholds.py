@@ -53,7 +53,7 @@ def best_threshold(scores: np.ndarray, right: np.ndarray) -> float:
     f1 = 2 * hits.cumsum(axis=0) / (predicted + right.sum(axis=0))  # (N, C)
     # ... and their mean after each decision of any column.
     changes = np.diff(f1, axis=0, prepend=0).ravel()
-    order = np.argsort(-falling, axis=None, kind="stable")
+    order = np.argsort(-falling, axis=None)
     falling, mean = falling.ravel()[order], changes[order].cumsum() / scores.shape[1]  # (N C,)
 
     lower = np.append(falling[1:], 0.0)
