@@ -30,6 +30,7 @@ STREAMABLE = (".jsonl", ".ndjson", ".txt")
 SETTLED = (
     *("seed", "text_column", "text_pair_column", "choices_column", "prompt", "tag_scheme"),
     *("max_length", "stride", "max_target_length", "eval_ratio", "test_ratio", "debug"),
+    *("group_column", "folds", "fold", "few_shot"),
     *("mixing", "mixing_temperature", "balanced_sampling", "loss_weighting"),
     *("model_name_or_path", "scratch_vocab_size", "extra_tokens", "shared_layers", "freeze_layers"),
     *("lr", "head_lr", "weight_decay", "warmup_ratio", "warmup_steps", "lr_scheduler", "lr_scheduler_options"),
@@ -91,6 +92,14 @@ class DataArguments:
     """share of train_file split off (stratified, seeded) when there is no eval_file; 0 = none"""
     test_ratio: float = 0.0
     """share of train_file split off when there is no test_file; 0 = none"""
+    group_column: str | None = None
+    """records with the same value in this column are never split between training and evaluation"""
+    folds: int = 0
+    """cut train_file into so many folds and evaluate on number `fold`; 0 = off. All of them: experiments.folds"""
+    fold: int = 0
+    """which fold is evaluated, counted from 0"""
+    few_shot: int = 0
+    """train on so many records of each label; 0 = all"""
     max_length: int = 128
     """longest input in sub-words, special tokens included; longer ones are cut, lost gold labels count as missed"""
     stride: int = 0
@@ -313,6 +322,9 @@ def check(args: Arguments) -> None:
         "keep_states",
         "nonfinite_limit",
         "stride",
+        "few_shot",
+        "folds",
+        "fold",
         "shared_layers",
         "seed",
         "fgm_eps",
@@ -323,6 +335,10 @@ def check(args: Arguments) -> None:
     for name in ("eval_ratio", "test_ratio", "warmup_ratio"):
         require(0 <= getattr(args, name) < 1, name, "must be at least 0 and below 1")
     require(args.eval_ratio + args.test_ratio < 1, "eval_ratio", "eval_ratio + test_ratio must stay below 1")
+    require(args.folds != 1, "folds", "must be at least 2, or 0 for none")
+    require(args.fold < max(args.folds, 1), "fold", f"is counted from 0; of {args.folds} the last is {args.folds - 1}")
+    for name in ("eval_file", "test_ratio"):
+        require(not (args.folds and getattr(args, name)), "folds", f"cuts train_file by itself; leave {name} out")
     require(args.max_length >= 3, "max_length", "must leave room for a word and two special tokens: at least 3")
     require(args.freeze_layers >= -1, "freeze_layers", "must be -1 (all), 0 (none) or a number of layers")
     require(not (args.warmup_ratio and args.warmup_steps), "warmup_ratio", "give this or warmup_steps, not both")
@@ -376,7 +392,8 @@ def check_tasks(tasks: list[dict[str, Any]]) -> None:
 
 DATA_SET = (  # options that a data set may have for itself
     *("train_file", "eval_file", "test_file", "predict_file", "eval_ratio", "test_ratio", "text_column"),
-    *("text_pair_column", "choices_column", "prompt", "tag_scheme", "on_bad_record", "batch_size", "eval_batch_size"),
+    *("text_pair_column", "choices_column", "prompt", "group_column", "few_shot", "tag_scheme", "on_bad_record"),
+    *("batch_size", "eval_batch_size"),
 )
 
 

@@ -25,7 +25,8 @@ from config import Arguments, ConfigError, check_resume, data_sets, get_args, se
 from logging_config import setup_logging
 
 logger = logging.getLogger("main")
-COLUMNS = ("text_column", "text_pair_column", "choices_column", "prompt", "tag_scheme")  # how a data set is read
+# how a data set is read
+COLUMNS = ("text_column", "text_pair_column", "choices_column", "prompt", "group_column", "tag_scheme")
 
 
 @dataclass
@@ -110,6 +111,7 @@ def saved_tasks(folder: Path, args: Arguments) -> list[dict[str, Any]]:
 def build_data(job: Job) -> None:
     """Check all files, settle splits, labels and tokenizer."""
     from data_process import build
+    from data_process.parts import SplitPlan
     from data_process.schema import LabelColumn
     from model_utils.generation_model import is_causal
     from model_utils.heads import gold_optional, head_class
@@ -124,7 +126,8 @@ def build_data(job: Job) -> None:
             job.options[options["name"]] = options
             job.data[options["name"]] = build.read_data(
                 files, labels, **{name: options[name] for name in COLUMNS}, on_bad_record=options["on_bad_record"],
-                shares=shares, seed=args.seed, cache_dir=args.cache_dir, limit=64 if args.debug else None,
+                plan=SplitPlan(shares, args.seed, args.folds, args.fold, options["few_shot"]),
+                cache_dir=args.cache_dir, limit=64 if args.debug else None,
             )  # fmt: skip
     data = list(job.data.values())
     build.settle_labels(data, job.tasks)
@@ -146,7 +149,8 @@ def files_of(args: Arguments, options: dict[str, Any]) -> tuple[dict[str, str], 
     scored = args.do_train or args.do_eval or args.check
     shares = {p: options[f"{p}_ratio"] for p in ("eval", "test") if scored and not options[f"{p}_file"]}
     shares = {part: share for part, share in shares.items() if share and options["train_file"]}
-    used = {"train": args.do_train or args.check or shares, "eval": scored, "test": scored, "predict": args.do_predict}
+    split = bool(shares or args.folds) and scored
+    used = {"train": args.do_train or args.check or split, "eval": scored, "test": scored, "predict": args.do_predict}
     files = {part: options[f"{part}_file"] for part, needed in used.items() if needed and options[f"{part}_file"]}
     return files, shares
 

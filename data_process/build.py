@@ -20,9 +20,9 @@ from .errors import DataError
 from .feature_cache import cached_features, content_hash, describe, gold_labels
 from .labels import LabelVocab
 from .levels import level_of
+from .parts import SplitPlan
 from .schema import LabelColumn, Schema
 from .sources import open_source, origin
-from .splits import stratified_split
 from .tokenizer import load_tokenizer, train_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -70,8 +70,8 @@ class Data:
         """Record numbers of a part within its source."""
         return self.indices.get(part, range(self.scan_of(part).num_records))
 
-    def classes(self, part: str) -> list[str]:
-        """The first sequence-level label of each record of a part; "" where there is none."""
+    def classes(self, part: str) -> list[Any]:
+        """The first label, or list of labels, of each record of a part; "" where there is none."""
         found = self.scan_of(part)
         label = dict(zip(found.kept, found.strata, strict=True))
         return [label[number] for number in self.numbers(part)]
@@ -134,6 +134,8 @@ def build_data(
     trust_remote_code: bool = False,
     max_length: int = 128,
     stride: int = 0,
+    shares: Mapping[str, float] | None = None,
+    seed: int = 42,
     **options: Any,
 ) -> Data:
     """One data set with a tokenizer of its own: the four steps below in turn.
@@ -141,12 +143,13 @@ def build_data(
     Args:
         tasks: {name, label_column, labels?, …}; `labels` is filled in from the training data where it is missing.
         levels: task -> label level of its head.
+        shares, seed: what is split off the training file, stratified.
         options: of `read_data`.
     """
-    if "train" not in files and (tokenizer_path is None or options.get("shares")):
+    if "train" not in files and (tokenizer_path is None or shares):
         raise DataError("arguments", NEEDED, "train_file")
     columns = [LabelColumn(task["name"], task["label_column"], levels[task["name"]]) for task in tasks]
-    data = read_data(files, columns, **options)
+    data = read_data(files, columns, plan=SplitPlan(shares or {}, seed), **options)
     settle_labels([data], tasks)
     tokenizer = build_tokenizer([data], tokenizer_path, vocab_size, extra_tokens, trust_remote_code)
     data.set_encoder(tokenizer, max_length, stride)
@@ -163,8 +166,8 @@ def read_data(
     prompt: str = "{text}",
     tag_scheme: str = "iob2",
     on_bad_record: Literal["error", "skip"] = "error",
-    shares: Mapping[str, float] | None = None,
-    seed: int = 42,
+    group_column: str | None = None,
+    plan: SplitPlan | None = None,
     cache_dir: str | Path = "cache",
     limit: int | None = None,
 ) -> Data:
@@ -178,28 +181,28 @@ def read_data(
         prompt: for text generation, what the model reads, {text} standing for the text.
         tag_scheme: of word-level tags in the files; see tag_schemes.py. Everything behind knows IOB2 only.
         on_bad_record: "skip" leaves wrong records out, with a warning per file; else the first one is an error.
-        shares: part -> share split off the training file, stratified by the first sequence-level label.
-        seed: of the split.
+        group_column: records with the same value in it stay in one part.
+        plan: what is split off the training file, and how much of it is used.
         cache_dir: folder of encoded data sets.
         limit: only the first so many records of each file.
 
     Raises: DataError.
     """
-    schema = Schema(text_column, text_pair_column, tuple(labels), tag_scheme, choices_column, prompt)
+    schema = Schema(text_column, text_pair_column, tuple(labels), tag_scheme, choices_column, prompt, group_column)
     scans = {}
     for part, file in files.items():
         gold: Literal["required", "optional"] = "optional" if part == "predict" else "required"
         scans[part] = check_file(file, partial(open_source, file), schema, gold, limit, on_bad_record)
     indices = {part: list(found.kept) for part, found in scans.items() if found.skipped}
     data = Data(schema, scans, dict(files), indices, cache_dir, limit)
-    if shares:
+    if plan and "train" in files:
         try:
-            parts = stratified_split(scans["train"].strata, shares, seed)
+            parts = plan.parts(scans["train"].strata, scans["train"].groups or None)
         except ValueError as error:
             raise DataError(files["train"], str(error)) from error
         kept = scans["train"].kept
         data.indices |= {part: [kept[i] for i in numbers] for part, numbers in parts.items()}
-        data.sources |= dict.fromkeys(shares, files["train"])
+        data.sources |= dict.fromkeys(parts, files["train"])
     return data
 
 

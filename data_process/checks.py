@@ -32,8 +32,10 @@ class DataInfo:
     """those left out included"""
     label_counts: dict[str, Counter[str]] = field(default_factory=dict)
     """task -> label -> occurrences (in records, for "word" in words); nothing where labels have no names"""
-    strata: list[str] = field(default_factory=list)
-    """the first sequence-level label of each good record, for stratified splits; "" without one"""
+    strata: list[str | list[str]] = field(default_factory=list)
+    """the first label, or list of labels, of each good record, for splits; "" without one"""
+    groups: list[str | int] = field(default_factory=list)
+    """the group of each good record, if the schema has groups"""
     skipped: list[int] = field(default_factory=list)
     """numbers of the records left out, from 0"""
     mistakes: list[DataError] = field(default_factory=list)
@@ -134,4 +136,7 @@ def learn(
         elif label.level == "word":
             for tag in split(record[label.column]):
                 first[label.task].setdefault(tag, where)
-    info.strata.append(next((found[n.task] for n in schema.labels if n.level == "sequence" and n.task in found), ""))
+    sortable = (n.task for n in schema.labels if n.level in ("sequence", "multi_label") and n.task in found)
+    info.strata.append(next((found[task] for task in sortable), ""))
+    if schema.group_column:
+        info.groups.append(record.get(schema.group_column, ""))

@@ -34,6 +34,9 @@ def check_record(
         check_text(where, record, schema.text_pair_column)
     if schema.choices_column:
         check_choices(where, record, schema.choices_column)
+    if schema.group_column and gold == "required" and not isinstance(record.get(schema.group_column), str | int):
+        right = f"must be a string or an integer, found {kind(record.get(schema.group_column))}"
+        raise DataError(where, right, schema.group_column)
     for label in schema.labels:
         value = record.get(label.column)
         if value is None:

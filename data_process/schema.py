@@ -37,6 +37,8 @@ class Schema:
     """with the choices of multiple choice: a list of texts"""
     prompt: str = "{text}"
     """for text generation: what the model reads, {text} standing for the text"""
+    group_column: str | None = None
+    """records with the same value in it are never split between training and evaluation"""
 
     def __post_init__(self) -> None:
         forms = {level_of(label.level).FORM: label.task for label in self.labels}

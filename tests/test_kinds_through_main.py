@@ -4,7 +4,6 @@ import json
 from collections import Counter
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 import main

@@ -1,0 +1,114 @@
+"""What is trained on and what is held out, through main.py: groups, folds, few-shot, several labels per record."""
+
+import json
+import statistics
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import main
+from data_process.few_shot import few_shot
+from data_process.folds import folds
+from data_process.grouped_splits import grouped_split
+from data_process.multilabel_splits import multilabel_split
+from data_process.parts import SplitPlan
+from data_process.splits import stratified_split
+from tests.sample_job import arguments, read
+
+ROOT = Path(__file__).parents[1]
+SINGLE = [{"name": "intent", "kind": "sequence_classification", "label_column": "intent"}]
+LABELS = ["a", "b", "a", "c", "b", "a", "c", "b"] * 6
+GROUPS = [n // 3 for n in range(len(LABELS))]
+SETS = [[label, "x"] if n % 3 else [label] for n, label in enumerate(LABELS)]
+
+
+def test_the_plan_takes_the_splitter_that_fits():
+    shares = {"eval": 0.25}
+    assert SplitPlan().parts(LABELS) == {}
+    assert SplitPlan(shares, 1).parts(LABELS) == stratified_split(LABELS, shares, 1)
+    assert SplitPlan(shares, 1).parts(SETS) == multilabel_split(SETS, shares, 1)
+    assert SplitPlan(shares, 1).parts(LABELS, GROUPS) == grouped_split(GROUPS, shares, 1, LABELS)
+    parts = folds(LABELS, 4, 1)
+    assert SplitPlan(shares, 1, num_folds=4, fold=2).parts(LABELS) == {
+        "train": sorted(parts[0] + parts[1] + parts[3]), "eval": parts[2]}  # fmt: skip
+    assert SplitPlan({}, 1, few_shot=2).parts(LABELS) == {"train": few_shot(LABELS, 2, 1)}
+    some = SplitPlan(shares, 1, few_shot=2).parts(LABELS)
+    whole = SplitPlan(shares, 1).parts(LABELS)
+    assert some["eval"] == whole["eval"] and set(some["train"]) < set(whole["train"])
+    assert Counter(LABELS[n] for n in some["train"]) == {"a": 2, "b": 2, "c": 2}
+
+
+@pytest.fixture(scope="module")
+def file(data, tmp_path_factory):
+    """With a speaker for each record, who has four of them."""
+    lines = [json.loads(line) for line in (data / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    path = tmp_path_factory.mktemp("parts") / "all.jsonl"
+    records = [record | {"speaker": n // 4} for n, record in enumerate(lines)]
+    path.write_text("\n".join(json.dumps(r, ensure_ascii=False) for r in records), encoding="utf-8")
+    return path
+
+
+def job(file, output, **options):
+    given = {"tasks": json.dumps(SINGLE), "train_file": file, "eval_file": None, "test_file": None, "epochs": 1,
+             "cache_dir": file.parent / "cache", "do_eval": None}  # fmt: skip
+    return arguments(file.parent, output, **given | options)
+
+
+def test_a_speaker_is_trained_or_evaluated_never_both(file, tmp_path):
+    assert main.run(job(file, tmp_path / "out", group_column="speaker", eval_ratio=0.2)) == 0
+    parts = read(tmp_path / "out" / "splits.json")
+    speakers = {part: {n // 4 for n in numbers} for part, numbers in parts.items()}
+    assert not speakers["train"] & speakers["eval"] and sorted(parts["train"] + parts["eval"]) == list(range(400))
+    assert 60 <= len(parts["eval"]) <= 100, "the shares of labels count too"
+
+
+def test_a_record_without_its_group_is_a_mistake(file, tmp_path, capsys):
+    assert main.run(job(file, tmp_path / "out", group_column="user", eval_ratio=0.2)) == 2
+    assert "all.jsonl:1: user: must be a string or an integer, found null" in capsys.readouterr().err
+
+
+def test_few_shot_trains_on_a_few_and_evaluates_on_all(file, tmp_path):
+    assert main.run(job(file, tmp_path / "out", few_shot=2, eval_ratio=0.25)) == 0
+    info = read(tmp_path / "out" / "dataset_info.json")
+    assert set(info["train"]["labels"]["intent"].values()) == {2} and info["eval"]["records"] == 100
+
+
+MISTAKES = {
+    "one fold": ({"folds": 1}, "folds: must be at least 2, or 0 for none"),
+    "fold too many": ({"folds": 3, "fold": 3}, "fold: is counted from 0; of 3 the last is 2"),
+    "fold without folds": ({"fold": 1}, "fold: is counted from 0"),
+    "two ways": ({"folds": 3, "test_ratio": 0.1}, "folds: cuts train_file by itself; leave test_ratio out"),
+    "negative": ({"few_shot": -1}, "few_shot: must not be negative"),
+    "too many": ({"folds": 500}, "all.jsonl: 500 folds are too many for 400 records"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(name, file, tmp_path, capsys):
+    options, message = MISTAKES[name]
+    assert main.run(job(file, tmp_path / "out", **options)) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_cross_validation(file, tmp_path):
+    """Every record is held out once; the summary is that of the folds' own files; again, nothing is trained."""
+    options = {"do_train": None, "folds": 3, "max_steps": 8}
+    command = [sys.executable, "-m", "experiments.folds", *job(file, tmp_path / "cv", **options)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    held_out = [read(tmp_path / "cv" / f"fold-{n}" / "splits.json")["eval"] for n in range(3)]
+    assert sorted(n for numbers in held_out for n in numbers) == list(range(400))
+    scores = [read(tmp_path / "cv" / f"fold-{n}" / "eval_metrics.json")["intent/accuracy"] for n in range(3)]
+    summary = read(tmp_path / "cv" / "folds.json")["summary"]["intent/accuracy"]
+    assert summary == {"mean": pytest.approx(statistics.mean(scores)), "std": pytest.approx(statistics.stdev(scores))}
+    shown = next(line for line in done.stdout.splitlines() if line.startswith("intent/accuracy "))
+    assert shown.split()[1:] == [f"{summary['mean']:.4f}", "±", f"{summary['std']:.4f}"]
+    weights = tmp_path / "cv" / "fold-1" / "best" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert again.returncode == 0 and weights.stat().st_mtime_ns == before
+    wrong = subprocess.run([*command, "--folds", "0"], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (wrong.returncode, wrong.stderr) == (2, "error: arguments: folds: give the number of folds, at least 2\n")
