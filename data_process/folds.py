@@ -45,7 +45,7 @@ def folds(
         places = deal_labels(labels, shares, seed)
     parts = [np.flatnonzero(places == number).tolist() for number in range(num_folds)]
     if not all(parts):
-        raise ValueError(f"{num_folds} folds are too many for {len(labels)} records" + " in groups" * bool(groups))
+        raise ValueError(f"{num_folds} folds are too many for {len(labels)} records" + " in groups" * (groups is not None))
     return parts
 
 
