@@ -35,7 +35,7 @@ def few_shot(labels: Sequence[str | Collection[str]], per_class: int, seed: int)
     chosen: set[int] = set()
     found: Counter[str] = Counter()
     for enough in range(1, per_class + 1):
-        for name in sorted(records, key=lambda name: (len(records[name]), name)):
+        for name in sorted(records, key=lambda name: len(records[name])):
             if found[name] < min(enough, len(records[name])):
                 record = next(record for record in records[name] if record not in chosen)
                 chosen.add(record)

@@ -13,7 +13,6 @@ import numpy as np
 
 from .grouped_splits import deal_groups
 from .multilabel_splits import deal_labels
-from .splits import strata_of
 
 
 def folds(
@@ -22,8 +21,8 @@ def folds(
     """Folds of about the same size and the same label distribution.
 
     Args:
-        labels: one label per record: then the sizes, and the counts of each label, differ by at most 1 (a lone label
-            counts as one with the commonest); or a collection of labels per record, see multilabel_splits.py.
+        labels: one label per record: then the sizes of the folds, and the counts of each label in them, differ by at
+            most 1; or a collection of labels per record, see multilabel_splits.py.
         num_folds: at least 2.
         seed: the folds are a pure function of all arguments.
         groups: the group of each record; records of a group stay together, see grouped_splits.py.
@@ -38,14 +37,15 @@ def folds(
         places = deal_groups(groups, shares, seed, labels)
     elif all(isinstance(label, str) for label in labels):
         _, classes = np.unique(np.asarray(labels), return_inverse=True)
-        by_chance = np.random.RandomState(seed % 2**32).permutation(len(labels))
+        random = np.random.RandomState(seed % 2**32)
+        by_class = random.permutation(len(labels))[classes]  # labels one after the other, in a random order
         places = np.empty(len(labels), dtype=np.int64)
-        places[np.lexsort((by_chance, strata_of(classes)))] = np.arange(len(labels)) % num_folds
+        places[np.lexsort((random.permutation(len(labels)), by_class))] = np.arange(len(labels)) % num_folds
     else:
         places = deal_labels(labels, shares, seed)
     parts = [np.flatnonzero(places == number).tolist() for number in range(num_folds)]
     if not all(parts):
-        raise ValueError(f"{num_folds} folds are too many for {len(labels)} records" + " in groups" * bool(groups))
+        raise ValueError(f"{num_folds} folds are too many for {len(labels)} records" + " in groups" * (groups is not None))
     return parts
 
 

@@ -41,7 +41,7 @@ def deal_labels(labels: Sequence[str | Collection[str]], shares: Sequence[float]
     for record in shuffled:
         for name in names[record]:
             records.setdefault(name, []).append(record)
-    left = {name: len(records[name]) for name in sorted(records)}
+    left = {name: len(records[name]) for name in records}
     lacking = {name: [share * count for share in shares] for name, count in left.items()}  # records of each part
     room = [share * len(names) for share in shares]
 

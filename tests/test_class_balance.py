@@ -62,7 +62,8 @@ def test_quotas_of_the_weights_themselves(weights):
 def test_quotas_by_hand():
     assert quotas([1000, 100, 1], 100).tolist() == [90, 9, 1]
     assert quotas([1, 1, 1], 8).tolist() == [3, 3, 2]  # the first of equal remainders
-    assert quotas([0.1, 0.1, 0.1], 3).tolist() == [1, 1, 1]
+    with np.errstate(all="raise"):  # 0.1 * (3 / sum) is a little less than 1
+        assert quotas([0.1, 0.1, 0.1], 3).tolist() == [1, 1, 1]
     assert quotas([4700, 1600, 1580, 1200, 610, 310], 10).tolist() == [4, 2, 1, 1, 1, 1]  # 1 of them is lifted to 1
 
 
@@ -144,7 +145,7 @@ def test_through_a_loader(num_workers):
 
 def test_every_class_is_equally_likely_at_every_position():
     classes = np.array([0] * 40 + [1] * 15 + [2] * 5)
-    order, draws = BalancedOrder(classes), 600
+    order, draws = BalancedOrder(classes), 450
     found = np.stack([classes[epoch_of(order, seed % 30, seed // 30)] for seed in range(draws)])  # (draws, positions)
     table = np.stack([(found == c).sum(axis=0) for c in range(3)])
     # 20 places of each class in each epoch: both margins are fixed, and a draw without replacement varies less.

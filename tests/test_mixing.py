@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_loader.build import MapDataset, map_loader, mixed_loader
+from data_loader.class_balance import BalancedOrder
 from data_loader.collate import Collator
 from data_loader.mixing import MIXINGS, MixedBatchSampler, batch_counts
-from data_loader.order import subseed
-from data_loader.samplers import BatchSampler, DataChanged
+from data_loader.order import file_order, shuffled, subseed
+from data_loader.samplers import BatchSampler, DataChanged, Order
 from tests.test_order import chi_square, surprise
 
 Batch = list[tuple[int, int]]
@@ -33,12 +34,15 @@ def mixed(sizes: Any = SIZES, batch_sizes: Any = BATCH_SIZES, **options: Any) ->
     return list(MixedBatchSampler(sizes, batch_sizes, **options))
 
 
-def passes_of(sizes: list[int], batch_sizes: list[int], dataset: int, seed: int, count: int) -> list[Batch]:
+def passes_of(
+    sizes: list[int], batch_sizes: list[int], dataset: int, seed: int, count: int, order: Order = shuffled
+) -> list[Batch]:
     """The first micro-batches of a data set's own: BatchSampler's, one pass after the other."""
+    options: dict[str, Any] = {"seed": subseed(seed, dataset), "order": order}
 
     def endless():
         for number in range(count):
-            yield from BatchSampler(sizes[dataset], batch_sizes[dataset], seed=subseed(seed, dataset), epoch=number)
+            yield from BatchSampler(sizes[dataset], batch_sizes[dataset], epoch=number, **options)
 
     return [[(dataset, number) for number in numbers] for numbers in islice(endless(), count)]
 
@@ -46,7 +50,7 @@ def passes_of(sizes: list[int], batch_sizes: list[int], dataset: int, seed: int,
 # ------------------------------------------------------------------ whole runs
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(pairs=pairs, mixing=mixings, seed=st.integers(0, 2**40), epochs=st.integers(1, 4))
 def test_whole_runs(pairs, mixing, seed, epochs):
     """In each epoch the counts hold; over the epochs, each data set's micro-batches are its own, pass by pass."""
@@ -68,7 +72,7 @@ def test_whole_runs(pairs, mixing, seed, epochs):
                 assert found == expected
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(pairs=pairs, mixing=mixings, epochs=st.integers(1, 4))
 def test_every_sample_of_a_data_set_comes_equally_often(pairs, mixing, epochs):
     """Or some once more, in the pass that has begun; with proportional mixing exactly once per epoch."""
@@ -81,6 +85,21 @@ def test_every_sample_of_a_data_set_comes_equally_often(pairs, mixing, epochs):
         assert all(each.max() - each.min() <= 1 for each in turns)
         if mixing == "proportional":
             assert all((each == epoch + 1).all() for each in turns)
+
+
+@pytest.mark.parametrize("mixing", MIXINGS)
+def test_each_data_set_in_an_order_of_its_own_kind(mixing):
+    """The second one balanced, the third in the order of its file."""
+    sizes, batch_sizes = [20, 12, 7], [3, 4, 2]
+    orders: list[Order] = [shuffled, BalancedOrder([0] * 9 + [1] * 3), file_order]
+    options = {"mixing": mixing, "epochs": 3, "orders": orders, "seed": 5}
+    run = [batch for epoch in range(3) for batch in mixed(sizes, batch_sizes, epoch=epoch, **options)]
+    for dataset, order in enumerate(orders):
+        found = [batch for batch in run if batch[0][0] == dataset]
+        assert sorted(found) == sorted(passes_of(sizes, batch_sizes, dataset, 5, len(found), order))
+    if mixing == "proportional":
+        drawn = Counter(number >= 9 for batch in run for dataset, number in batch if dataset == 1)
+        assert drawn == {True: 18, False: 18}
 
 
 def test_round_robin_takes_strict_turns():
@@ -165,8 +184,8 @@ def test_data_sets_of_one_size_have_orders_of_their_own():
 
 
 def test_data_sets_are_spread_over_the_epoch():
-    """In 300 epochs, each position belongs to each data set as often as its share says."""
-    draws, counts = 300, np.array([8, 4, 2])
+    """In 200 epochs, each position belongs to each data set as often as its share says."""
+    draws, counts = 200, np.array([8, 4, 2])
     table = np.zeros((3, 14))
     for seed in range(draws):
         for position, batch in enumerate(mixed([8, 4, 2], [1, 1, 1], seed=seed // 20, epoch=seed % 20)):
