@@ -86,13 +86,19 @@ class Inputs:
 
     def feature(self, rows: Sequence[Sequence[list[int]]], cut_off: bool) -> dict[str, Any]:
         """rows: the texts of each input, cut."""
-        filled = [self.template.fill(texts) for texts in rows]
-        feature: dict[str, Any] = {"input_ids": list(chain.from_iterable(ids for ids, _ in filled))}
+        input_ids: list[int] = []
+        token_type_ids: list[int] = []
+        row_lengths = []
+        for texts in rows:
+            ids, types = self.template.fill(texts)
+            input_ids += ids
+            token_type_ids += types
+            row_lengths.append(len(ids))
+        feature: dict[str, Any] = {"input_ids": input_ids, "truncated": cut_off}
         if "token_type_ids" in self.tokenizer.model_input_names:
-            feature["token_type_ids"] = list(chain.from_iterable(types for _, types in filled))
+            feature["token_type_ids"] = token_type_ids
         if self.several:
-            feature["row_lengths"] = [len(ids) for ids, _ in filled]
-        feature["truncated"] = cut_off
+            feature["row_lengths"] = row_lengths
         return feature
 
 
@@ -126,18 +132,17 @@ class Words(Text):
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         texts = [self.schema.text(record) for record in records]
-        sides = [[words_of(e, len(t), self.filler) for e, t in zip(self.tokenize(texts, True), texts, strict=True)]]
+        sides = [self.tokenize(texts, in_words=True)]
         if self.schema.text_pair_column:
-            pairs = self.tokenize([self.schema.text_pair(record) for record in records], True)
-            sides.append([(encoding.ids, []) for encoding in pairs])
-        features = []
-        for each in zip(*sides, strict=True):
-            starts = each[0][1]
-            feature, kept = self.joined([ids for ids, _ in each])
-            feature["word_starts"] = [kept[start] for start in starts if start < len(kept)]
-            feature["num_words"] = len(starts)
-            features.append(feature)
-        return features
+            sides.append(self.tokenize([self.schema.text_pair(record) for record in records], in_words=True))
+        return [self.tagged(text, *each) for text, *each in zip(texts, *sides, strict=True)]
+
+    def tagged(self, words: list[str], encoding: Any, *pair: Any) -> dict[str, Any]:
+        ids, starts = words_of(encoding, len(words), self.filler)
+        feature, kept = self.joined([ids, *(other.ids for other in pair)])
+        feature["word_starts"] = [kept[start] for start in starts if start < len(kept)]
+        feature["num_words"] = len(words)
+        return feature
 
 
 class Context(Inputs):
