@@ -58,8 +58,9 @@ class Inputs:
             least = self.template.num_special + num_texts
             raise DataError("arguments", f"must be at least {least}: {needed}", "max_length")
         if stride and stride >= self.least_window():
-            right = f"below {self.least_window()}, the room that max_length leaves" if self.least_window() else "0"
-            raise DataError("arguments", f"must be {right} for inputs of the form {schema.form!r}", "stride")
+            below = f"below {self.least_window()}, the room that max_length leaves"
+            right = below if self.least_window() else "0: only single texts and contexts of questions become windows"
+            raise DataError("arguments", f"must be {right}", "stride")
 
     def least_window(self) -> int:
         """The shortest piece of a text that fills an input; 0: these inputs are never windows."""
@@ -153,10 +154,10 @@ class Context(Inputs):
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         questions = self.tokenize([self.schema.text(record) for record in records])
-        contexts = self.tokenize([self.schema.text_pair(record) for record in records])
-        return [self.windowed(*each) for each in zip(questions, contexts, strict=True)]
+        texts = [self.schema.text_pair(record) for record in records]
+        return [self.windowed(*each) for each in zip(questions, self.tokenize(texts), texts, strict=True)]
 
-    def windowed(self, question: Any, context: Any) -> dict[str, Any]:
+    def windowed(self, question: Any, context: Any, text: str) -> dict[str, Any]:
         asked, room = question.ids[: self.room // 2], self.room
         room -= len(asked)
         spans = windows(len(context.ids), room, self.stride) if self.stride else [(0, min(len(context.ids), room))]
@@ -165,7 +166,7 @@ class Context(Inputs):
         feature = self.feature(rows, cut_off)
         lengths = feature.get("row_lengths", [len(feature["input_ids"])])
         first = len(self.template.special[0]) + len(asked) + len(self.template.special[1])
-        kept = context.offsets[: spans[-1][1]]
+        kept = [without_space(text, *offset) for offset in context.offsets[: spans[-1][1]]]
         feature["word_starts"] = [0, *places(spans, lengths, first)]
         feature["char_starts"] = [0, *(start for start, _ in kept)]
         feature["char_ends"] = [0, *(end for _, end in kept)]
@@ -231,6 +232,13 @@ def places(spans: Sequence[tuple[int, int]], row_lengths: Sequence[int], first: 
     """
     offsets = list(accumulate(row_lengths, initial=0))
     return [offsets[w] + first + n - spans[w][0] for n, w in enumerate(owners(spans).tolist())]
+
+
+def without_space(text: str, start: int, end: int) -> tuple[int, int]:
+    """The part text[start:end] without the space that byte-level tokenizers and their kind put before a word."""
+    while start < end and text[start].isspace():
+        start += 1
+    return start, end
 
 
 def words_of(encoding: Any, num_words: int, filler: int) -> tuple[list[int], list[int]]:
