@@ -305,8 +305,7 @@ def located(where: str, key: str) -> str:
 
 def check(args: Arguments) -> None:
     """Refuse contradictions and impossible values, and put DATA_DIR in place of a leading `data/`."""
-    above_0 = ("batch_size", "eval_batch_size", "accumulate", "logging_steps", "scratch_vocab_size", "lr")
-    for name in (*above_0, "max_target_length"):
+    for name in ("accumulate", "logging_steps", "scratch_vocab_size", "lr", "max_target_length"):
         require(getattr(args, name) > 0, name, "must be above 0")
     for name in (
         "num_workers",
@@ -332,9 +331,8 @@ def check(args: Arguments) -> None:
         require(getattr(args, name) >= 0, name, "must not be negative")
     require(args.mixing_temperature >= 1, "mixing_temperature", "must be at least 1")
     require(0 <= args.balanced_sampling <= 1, "balanced_sampling", "must be between 0 and 1")
-    for name in ("eval_ratio", "test_ratio", "warmup_ratio"):
-        require(0 <= getattr(args, name) < 1, name, "must be at least 0 and below 1")
-    require(args.eval_ratio + args.test_ratio < 1, "eval_ratio", "eval_ratio + test_ratio must stay below 1")
+    require(0 <= args.warmup_ratio < 1, "warmup_ratio", "must be at least 0 and below 1")
+    check_data_options(vars(args))
     require(args.folds != 1, "folds", "must be at least 2, or 0 for none")
     require(args.fold < max(args.folds, 1), "fold", f"is counted from 0; of {args.folds} the last is {args.folds - 1}")
     for name in ("eval_file", "test_ratio"):
@@ -349,7 +347,6 @@ def check(args: Arguments) -> None:
         "nothing to do; give --do_train, --do_eval, --do_predict or --check",
     )
     require(args.seed < 2**32, "seed", "must be below 2**32")
-    require("{text}" in args.prompt, "prompt", "must have {text} in it, which stands for the text")
     check_tasks(args.tasks)
     check_data_sets(args)
     found = data_sets(args, args.tasks)
@@ -436,10 +433,40 @@ def check_data_sets(args: Arguments) -> None:
             require(fits(value, types[key]), where, f"{key}: {value!r} is no value of --{key}")
             if key.endswith("_file"):
                 entry[key] = resolve_file(f"{where}: {key}", value)
-        for task in [*entry.get("tasks", []), *entry.get("label_columns", {})]:
-            require(not known or task in known, where, f"no task {task!r}; there are {', '.join(known)}")
+        check_data_options(vars(args) | entry, where)
+        check_tasks_of_data_set(where, entry, known)
     names = [entry["name"] for entry in args.datasets]
     require(len(set(names)) == len(names), "datasets", f"names must differ, found {names}")
+    read = {task for part in data_sets(args, args.tasks) for task in part["tasks"]}
+    unread = [task for task in known if task not in read]
+    require(not unread, "datasets", f"none has the task {', '.join(unread)}")
+
+
+def check_data_options(values: Mapping[str, Any], data_set: str | None = None) -> None:
+    """data_set: which of `datasets` they are of; None: the arguments themselves."""
+
+    def need(condition: bool, name: str, message: str) -> None:
+        require(condition, *((name, message) if data_set is None else (data_set, f"{name}: {message}")))
+
+    for name in ("batch_size", "eval_batch_size"):
+        need(values[name] > 0, name, "must be above 0")
+    for name in ("eval_ratio", "test_ratio"):
+        need(0 <= values[name] < 1, name, "must be at least 0 and below 1")
+    in_all = values["eval_ratio"] + values["test_ratio"]
+    need(in_all < 1, "eval_ratio", "eval_ratio + test_ratio must stay below 1")
+    need("{text}" in values["prompt"], "prompt", "must have {text} in it, which stands for the text")
+
+
+def check_tasks_of_data_set(where: str, entry: Mapping[str, Any], known: Sequence[str]) -> None:
+    """known: names of all tasks; none where a saved model has them."""
+    tasks, columns = entry.get("tasks", ["all"]), entry.get("label_columns", {})
+    names = isinstance(tasks, list) and bool(tasks) and all(isinstance(task, str) for task in tasks)
+    require(names, where, f"tasks must be a list of their names, found {tasks!r}")
+    require(len(set(tasks)) == len(tasks), where, f"tasks must differ, found {tasks}")
+    texts = isinstance(columns, dict) and all(isinstance(column, str) and column for column in columns.values())
+    require(texts, where, f"label_columns must be {{task: column}}, found {columns!r}")
+    for task in [*entry.get("tasks", []), *columns]:
+        require(not known or task in known, where, f"no task {task!r}; there are {', '.join(known)}")
 
 
 def resolve_file(name: str, source: str | None) -> str | None:

@@ -81,8 +81,9 @@ class Collator:
             batch["input_mask"] = pad(lengths, max(map(len, lengths)), 0)[1]  # (B, K)
         if "word_starts" in features[0]:
             places = [f["word_starts"] for f in features]
-            if several:
-                places = [spread(row, some, longest) for row, some in zip(places, lengths, strict=True)]
+            if several or self.padding_side == "left":
+                left = self.padding_side == "left"
+                places = [spread(row, some, longest, left) for row, some in zip(places, lengths, strict=True)]
             most = max(map(len, places))
             batch["word_starts"], batch["word_mask"] = pad(places, most, 0)  # (B, W)
         if "num_words" in features[0]:
@@ -133,11 +134,15 @@ def pad(rows: Sequence[Sequence[int]], length: int, value: int) -> tuple[torch.T
     return torch.from_numpy(padded), torch.from_numpy(real)
 
 
-def spread(places: Sequence[int], lengths: Sequence[int], width: int) -> np.ndarray:
-    """Places in inputs of `lengths` that stand behind each other, as places in inputs that are all `width` long."""
+def spread(places: Sequence[int], lengths: Sequence[int], width: int, left: bool = False) -> np.ndarray:
+    """Places in inputs of `lengths` that stand behind each other, as places in inputs that are all `width` long.
+
+    left: the inputs are padded on the left.
+    """
     ends = np.cumsum(lengths)
     inputs = np.searchsorted(ends, places, side="right")
-    return np.asarray(places, dtype=np.int64) + inputs * width - (ends - lengths)[inputs]
+    firsts = (inputs + 1) * width - np.asarray(lengths)[inputs] if left else inputs * width
+    return np.asarray(places, dtype=np.int64) - (ends - lengths)[inputs] + firsts
 
 
 def blank(feature: Mapping[str, Any]) -> dict[str, Any]:

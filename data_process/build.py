@@ -26,7 +26,6 @@ from .sources import open_source, origin
 from .tokenizer import load_tokenizer, train_tokenizer
 
 logger = logging.getLogger(__name__)
-NAMED = ("sequence", "multi_label", "word", "entities")  # levels whose labels have names
 NEEDED = "needed to learn labels, splits or a tokenizer from"
 
 
@@ -212,7 +211,7 @@ def settle_labels(data: Sequence[Data], tasks: Sequence[dict[str, Any]]) -> None
     for task in tasks:
         name = task["name"]
         task.setdefault("labels", [])
-        if levels.get(name) not in NAMED:
+        if name not in levels or not level_of(levels[name]).NAMED:
             continue
         vocab = given_labels(task)
         if vocab is None:

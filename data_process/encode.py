@@ -11,6 +11,7 @@ Features of one record: those of inputs.py, and
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .errors import DataError
 from .inputs import FORMS
 from .levels import level_of
 from .schema import Schema
@@ -61,9 +62,14 @@ class TargetEncoder:
             max_length: in sub-words, special tokens included.
             with_special: with the special tokens that the tokenizer puts around a target, as encoder-decoder models
                 are trained; models that go on with their own input have the end token only.
+
+        Raises: DataError if the tokenizer has no end token.
         """
         self.tokenizer, self.max_length, self.with_special = tokenizer, max_length, with_special
         self.end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+        if self.end is None:
+            right = "name an eos_token in its tokenizer_config.json"
+            raise DataError("arguments", f"its tokenizer has no token that ends a text; {right}", "model_name_or_path")
 
     @property
     def settings(self) -> list[Any]:

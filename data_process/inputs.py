@@ -58,8 +58,9 @@ class Inputs:
             least = self.template.num_special + num_texts
             raise DataError("arguments", f"must be at least {least}: {needed}", "max_length")
         if stride and stride >= self.least_window():
-            right = f"below {self.least_window()}, the room that max_length leaves" if self.least_window() else "0"
-            raise DataError("arguments", f"must be {right} for inputs of the form {schema.form!r}", "stride")
+            below = f"below {self.least_window()}, the room that max_length leaves"
+            right = below if self.least_window() else "0: only single texts and contexts of questions become windows"
+            raise DataError("arguments", f"must be {right}", "stride")
 
     def least_window(self) -> int:
         """The shortest piece of a text that fills an input; 0: these inputs are never windows."""
@@ -86,13 +87,19 @@ class Inputs:
 
     def feature(self, rows: Sequence[Sequence[list[int]]], cut_off: bool) -> dict[str, Any]:
         """rows: the texts of each input, cut."""
-        filled = [self.template.fill(texts) for texts in rows]
-        feature: dict[str, Any] = {"input_ids": list(chain.from_iterable(ids for ids, _ in filled))}
+        input_ids: list[int] = []
+        token_type_ids: list[int] = []
+        row_lengths = []
+        for texts in rows:
+            ids, types = self.template.fill(texts)
+            input_ids += ids
+            token_type_ids += types
+            row_lengths.append(len(ids))
+        feature: dict[str, Any] = {"input_ids": input_ids, "truncated": cut_off}
         if "token_type_ids" in self.tokenizer.model_input_names:
-            feature["token_type_ids"] = list(chain.from_iterable(types for _, types in filled))
+            feature["token_type_ids"] = token_type_ids
         if self.several:
-            feature["row_lengths"] = [len(ids) for ids, _ in filled]
-        feature["truncated"] = cut_off
+            feature["row_lengths"] = row_lengths
         return feature
 
 
@@ -126,18 +133,17 @@ class Words(Text):
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         texts = [self.schema.text(record) for record in records]
-        sides = [[words_of(e, len(t), self.filler) for e, t in zip(self.tokenize(texts, True), texts, strict=True)]]
+        sides = [self.tokenize(texts, in_words=True)]
         if self.schema.text_pair_column:
-            pairs = self.tokenize([self.schema.text_pair(record) for record in records], True)
-            sides.append([(encoding.ids, []) for encoding in pairs])
-        features = []
-        for each in zip(*sides, strict=True):
-            starts = each[0][1]
-            feature, kept = self.joined([ids for ids, _ in each])
-            feature["word_starts"] = [kept[start] for start in starts if start < len(kept)]
-            feature["num_words"] = len(starts)
-            features.append(feature)
-        return features
+            sides.append(self.tokenize([self.schema.text_pair(record) for record in records], in_words=True))
+        return [self.tagged(text, *each) for text, *each in zip(texts, *sides, strict=True)]
+
+    def tagged(self, words: list[str], encoding: Any, *pair: Any) -> dict[str, Any]:
+        ids, starts = words_of(encoding, len(words), self.filler)
+        feature, kept = self.joined([ids, *(other.ids for other in pair)])
+        feature["word_starts"] = [kept[start] for start in starts if start < len(kept)]
+        feature["num_words"] = len(words)
+        return feature
 
 
 class Context(Inputs):
@@ -148,10 +154,10 @@ class Context(Inputs):
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         questions = self.tokenize([self.schema.text(record) for record in records])
-        contexts = self.tokenize([self.schema.text_pair(record) for record in records])
-        return [self.windowed(*each) for each in zip(questions, contexts, strict=True)]
+        texts = [self.schema.text_pair(record) for record in records]
+        return [self.windowed(*each) for each in zip(questions, self.tokenize(texts), texts, strict=True)]
 
-    def windowed(self, question: Any, context: Any) -> dict[str, Any]:
+    def windowed(self, question: Any, context: Any, text: str) -> dict[str, Any]:
         asked, room = question.ids[: self.room // 2], self.room
         room -= len(asked)
         spans = windows(len(context.ids), room, self.stride) if self.stride else [(0, min(len(context.ids), room))]
@@ -160,7 +166,7 @@ class Context(Inputs):
         feature = self.feature(rows, cut_off)
         lengths = feature.get("row_lengths", [len(feature["input_ids"])])
         first = len(self.template.special[0]) + len(asked) + len(self.template.special[1])
-        kept = context.offsets[: spans[-1][1]]
+        kept = [without_space(text, *offset) for offset in context.offsets[: spans[-1][1]]]
         feature["word_starts"] = [0, *places(spans, lengths, first)]
         feature["char_starts"] = [0, *(start for start, _ in kept)]
         feature["char_ends"] = [0, *(end for _, end in kept)]
@@ -226,6 +232,13 @@ def places(spans: Sequence[tuple[int, int]], row_lengths: Sequence[int], first: 
     """
     offsets = list(accumulate(row_lengths, initial=0))
     return [offsets[w] + first + n - spans[w][0] for n, w in enumerate(owners(spans).tolist())]
+
+
+def without_space(text: str, start: int, end: int) -> tuple[int, int]:
+    """The part text[start:end] without the space that byte-level tokenizers and their kind put before a word."""
+    while start < end and text[start].isspace():
+        start += 1
+    return start, end
 
 
 def words_of(encoding: Any, num_words: int, filler: int) -> tuple[list[int], list[int]]:

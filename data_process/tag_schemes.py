@@ -30,10 +30,7 @@ def to_iob2(tags: Sequence[str], scheme: str = "iob2") -> list[str]:
     """
     if not any(is_tag(tag, scheme) for tag in tags):
         return list(tags)
-    for number, tag in enumerate(tags, 1):
-        if tag != "O" and not is_tag(tag, scheme):
-            known = ", ".join(f"{letter}-x" for letter in LETTERS[scheme])
-            raise ValueError(f"{tag} at word {number} is not of {scheme.upper()}: O, {known}{elsewhere(tags)}")
+    refuse_plain(tags, scheme)
     found = mended(tags)
     if scheme == "iob2" and found == tags:
         return found
@@ -43,6 +40,14 @@ def to_iob2(tags: Sequence[str], scheme: str = "iob2") -> list[str]:
             place = f"{tag} at word {number}, between {before} and {after}"
             raise ValueError(f"{place}, is illegal in {scheme.upper()}: it must be {right}{elsewhere(tags)}")
     return found
+
+
+def refuse_plain(tags: Sequence[str], scheme: str) -> None:
+    """Raises ValueError that names the first tag that is neither O nor of an entity in the scheme."""
+    for number, tag in enumerate(tags, 1):
+        if tag != "O" and not is_tag(tag, scheme):
+            known = ", ".join(f"{letter}-x" for letter in LETTERS[scheme])
+            raise ValueError(f"{tag} at word {number} is not of {scheme.upper()}: O, {known}{elsewhere(tags)}")
 
 
 def from_iob2(tags: Sequence[str], scheme: str) -> list[str]:

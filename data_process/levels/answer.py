@@ -10,6 +10,7 @@ from ..errors import DataError, kind
 from ..labels import IGNORE
 
 FORM = "context"
+NAMED = False
 DTYPE, DEPTH = "int64", 1
 
 Answer = tuple[int, int]  # first character in the context, and the one behind the last; (0, 0): no answer
@@ -40,7 +41,7 @@ def check(where: str, label: Any, value: Any, record: dict[str, Any], schema: An
 
 def gold(value: Any, record: dict[str, Any], schema: Any) -> dict[str, Any]:
     spans = [(start, start + len(text)) for text, start in zip(value["text"], value["answer_start"], strict=True)]
-    return {"context": record[schema.text_pair_column], "spans": spans}
+    return {"context": schema.text_pair(record), "spans": spans}
 
 
 def names(gold: dict[str, Any]) -> Sequence[str]:
@@ -50,14 +51,15 @@ def names(gold: dict[str, Any]) -> Sequence[str]:
 def encode(gold: dict[str, Any], vocab: None, feature: dict[str, Any]) -> list[int]:
     """First and last sub-word of the first answer; (0, 0), which is the place of "no answer", if there is none.
 
-    An answer that is not wholly in the input, because the context was cut, is not trained.
+    An answer that is not wholly in the input, because the context was cut, is not trained. What the tokenizer swallows
+    at the end of an answer (a zero-width mark) is not missed.
     """
     if not gold["spans"]:
         return [0, 0]
     start, end = gold["spans"][0]
     starts, ends = feature["char_starts"], feature["char_ends"]
     inside = [n for n in range(1, len(starts)) if starts[n] < end and ends[n] > start]
-    if not inside or ends[inside[-1]] < end:
+    if not inside or (feature["truncated"] and ends[-1] < end):
         return [IGNORE, IGNORE]
     return [inside[0], inside[-1]]
 
@@ -65,7 +67,7 @@ def encode(gold: dict[str, Any], vocab: None, feature: dict[str, Any]) -> list[i
 def shown(value: Answer | dict[str, Any], record: dict[str, Any], schema: Any) -> dict[str, Any]:
     """As in the data; a prediction is one answer, or none."""
     spans = value["spans"] if isinstance(value, dict) else [value] * (value != (0, 0))
-    context = record[schema.text_pair_column]
+    context = schema.text_pair(record)
     return {"text": [context[start:end] for start, end in spans], "answer_start": [start for start, _ in spans]}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from ..errors import DataError, kind
 
 FORM = "choices"
+NAMED = False
 DTYPE, DEPTH = "int64", 0
 
 

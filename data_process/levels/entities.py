@@ -8,9 +8,11 @@ from typing import Any
 
 from ..errors import DataError, kind
 from ..labels import LabelVocab, check_name
+from ..tag_schemes import refuse_plain
 from . import word
 
 FORM = "words"
+NAMED = True
 DTYPE, DEPTH = "int64", 2
 NONE = (-1, -1, -1)  # stands first, so that a record without entities differs from one whose gold is unknown
 
@@ -20,6 +22,10 @@ Span = tuple[int, int, str]  # first word, word behind the last, label
 def check(where: str, label: Any, value: Any, record: dict[str, Any], schema: Any) -> None:
     if is_tags(value):
         word.check(where, label, value, record, schema)
+        try:
+            refuse_plain(word.split(value), schema.tag_scheme)
+        except ValueError as error:
+            raise DataError(where, str(error), label.column) from None
         return
     if not isinstance(value, list):
         right = '[{"start": 0, "end": 2, "label": "city"}], or a list of tags'

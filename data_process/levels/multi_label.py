@@ -7,6 +7,7 @@ from ..errors import DataError, kind
 from ..labels import IGNORE, LabelVocab, check_name
 
 FORM = None
+NAMED = True
 DTYPE, DEPTH = "int64", 1
 NONE = -1  # stands first, so that a record without labels differs from one whose gold is unknown
 

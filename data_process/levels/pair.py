@@ -5,9 +5,9 @@ Some objectives learn from pairs, or from texts alone, without any gold: such a 
 
 import math
 
-from .number import DEPTH, DTYPE, check, gold, is_right, names, right, shown
+from .number import DEPTH, DTYPE, NAMED, check, gold, is_right, names, right, shown
 
-__all__ = ["DEPTH", "DTYPE", "FORM", "check", "encode", "gold", "is_right", "names", "right", "shown"]
+__all__ = ["DEPTH", "DTYPE", "FORM", "NAMED", "check", "encode", "gold", "is_right", "names", "right", "shown"]
 FORM = "separate"
 
 

@@ -7,6 +7,7 @@ from ..errors import DataError, kind
 from ..labels import LabelVocab, check_name
 
 FORM = None
+NAMED = True
 DTYPE, DEPTH = "int64", 0
 
 

@@ -8,6 +8,7 @@ from ..labels import LabelVocab, check_name
 from ..tag_schemes import to_iob2
 
 FORM = "words"
+NAMED = True
 DTYPE, DEPTH = "int64", 1
 
 

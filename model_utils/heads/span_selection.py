@@ -71,31 +71,28 @@ class Head(nn.Module):
 
     def decode(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[tuple[int, int]]:
         """First character of the answer in the context and the one behind its last; (0, 0): no answer."""
-        first, last, answer = self.best_spans(logits)
-        answered = logits[:, 0].sum(-1) - answer <= self.no_answer_margin
-        rows = torch.arange(len(logits), device=logits.device)
-        starts, ends = batch["char_starts"][rows, first], batch["char_ends"][rows, last]
-        spans = torch.stack([starts, ends], 1) * answered[:, None]
-        return [(start, end) for start, end in spans.tolist()]
+        first, last, _ = self.best_spans(logits)
+        starts, ends = batch["char_starts"].gather(1, first[:, None]), batch["char_ends"].gather(1, last[:, None])
+        return list(zip(starts[:, 0].tolist(), ends[:, 0].tolist(), strict=True))
 
     def best_spans(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """First and last place of the best answer, and its score; each (B,). -inf where the context is empty."""
+        """First and last place of the prediction, both 0 for "no answer", and its score; each (B,)."""
+        nothing = logits[:, 0].sum(-1)
         starts, ends = logits[:, 1:].unbind(-1)  # (B, W - 1)
         longest = min(self.max_answer_length, starts.shape[1])
         if longest == 0:
-            zero = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-            return zero, zero, torch.full_like(logits[:, 0, 0], float("-inf"))
+            place = torch.zeros_like(nothing, dtype=torch.int64)
+            return place, place, nothing
         following = F.pad(ends, (0, longest - 1), value=float("-inf")).unfold(1, longest, 1)  # (B, W - 1, longest)
         scores, best = (starts[:, :, None] + following).flatten(1).max(1)
-        first = best // longest
-        return first + 1, first + best % longest + 1, scores
+        answered = (nothing - scores <= self.no_answer_margin) & scores.isfinite()  # -inf: the context is empty
+        first = torch.where(answered, best // longest + 1, 0)
+        last = torch.where(answered, first + best % longest, 0)
+        return first, last, torch.where(answered, scores, nothing)
 
     def confidences(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[float]:
         """Probability of the prediction: of its start times that of its end."""
-        answer = self.best_spans(logits)[2]
-        nothing = logits[:, 0].sum(-1) - answer > self.no_answer_margin
-        chosen = torch.where(nothing, logits[:, 0].sum(-1), answer)
-        return (chosen - logits.logsumexp(1).sum(-1)).exp().tolist()
+        return (self.best_spans(logits)[2] - logits.logsumexp(1).sum(-1)).exp().tolist()
 
     def score(self, predictions: Sequence[tuple[int, int]], references: Sequence[dict[str, Any]]) -> dict[str, float]:
         """exact_match and f1 as the official scripts of SQuAD and CMRC 2018 count them."""
