@@ -45,7 +45,8 @@ def read_document(file: str, notes: Counter[str]) -> Any:
     start = len(text) - len(text.lstrip())
     value, end = decode_json(text, start, locate, _Decoder(locate))
     if end < len(text):
-        raise DataError(locate(end), "more text after the document; a file holds one JSON value")
+        behind = len(text) - len(text[end:].lstrip())
+        raise DataError(locate(behind), "more text after the document; a file holds one JSON value")
     return value
 
 

@@ -78,9 +78,10 @@ def _dump(file: str, notes: Counter[str]) -> Iterator[tuple[str, Any]]:
     for number, line in raw_lines(file):
         try:
             parser.feed(line + b"\n")
+            events = list(parser.read_events())
         except ElementTree.ParseError as error:
             raise DataError(f"{file}:{number}", f"no XML, or damaged: {error}") from None
-        for event, element in parser.read_events():
+        for event, element in events:
             root = element if root is None else root
             if _name(element) != "page":
                 continue

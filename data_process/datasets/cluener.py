@@ -47,7 +47,7 @@ def _entity(where: str, text: str, name: str, mention: str, span: Any) -> dict[s
     if not isinstance(span, list) or len(span) != 2:
         raise DataError(where, f"the span of {mention!r} must be [first, last], found {span}", "label")
     first, last = (need(where, place, int, "label") for place in span)
-    if first < 0 or text[first : last + 1] != mention or not mention:
+    if first < 0 or last + 1 - first != len(mention) or text[first : last + 1] != mention or not mention:
         found = text[max(first, 0) : last + 1]
         raise DataError(where, f"{mention!r} is not at {span} of the text: there is {found!r}", "label")
     return {"start": first, "end": last + 1, "label": name}
