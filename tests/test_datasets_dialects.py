@@ -23,7 +23,7 @@ from data_process.readers import read_records
 
 ALPHABET = "abZ019 中文字母，。“”\"'[](){}<>!?,;:-#/😀é\u3000|_"
 CHINESE = "中文字母的是了在有人"
-FEW = settings(max_examples=25)
+FEW = settings(max_examples=20)
 
 
 def texts(without: str = "", extra: str = "", alphabet: str = ALPHABET) -> st.SearchStrategy[str]:

@@ -24,7 +24,7 @@ Lines = Iterator[tuple[str, str | DataError]]  # (where, text without its line e
 
 BOM = "\ufeff"
 _SAMPLE = 1000  # lines with other characters than ASCII that decide the encoding
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 
 
 def read_lines(file: str, notes: Counter[str]) -> Lines:
@@ -104,9 +104,13 @@ def _cut(stream: BinaryIO, end: bytes) -> Iterator[bytes]:
 
 def _line_end(file: str) -> bytes:
     """A carriage return only if no line ends otherwise."""
+    found = b"\n"
     with _opened(file) as stream:
-        line = stream.readline()
-    return b"\r" if b"\r" in line and not line.endswith(b"\n") else b"\n"
+        while chunk := stream.read(_CHUNK):
+            if b"\n" in chunk:
+                return b"\n"
+            found = b"\r" if b"\r" in chunk else found
+    return found
 
 
 def _encoding(file: str, end: bytes) -> str:

@@ -12,10 +12,13 @@ import html
 import re
 from collections.abc import Iterator
 
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-_DROPPED_TAGS = "ref|gallery|math|chem|timeline|imagemap|score|syntaxhighlight|source|graph|hiero|templatestyles"
-_SELF_CLOSED = re.compile(rf"<(?:{_DROPPED_TAGS})\b[^<>]*/>", re.IGNORECASE)
-_WITH_CONTENT = re.compile(rf"<({_DROPPED_TAGS})\b[^<>]*>.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
+_WITHOUT_WORDS = ("ref", "gallery", "math", "chem", "timeline", "imagemap", "score", "syntaxhighlight", "source",
+                  "graph", "hiero", "templatestyles")  # fmt: skip
+_SELF_CLOSED = re.compile(rf"<(?:{'|'.join(_WITHOUT_WORDS)})\b[^<>]*/>", re.IGNORECASE)
+_ENCLOSED = [
+    (re.compile(opening, re.IGNORECASE), re.compile(closing, re.IGNORECASE))
+    for opening, closing in [("<!--", "-->"), *((rf"<{tag}\b[^<>]*>", rf"</{tag}\s*>") for tag in _WITHOUT_WORDS)]
+]
 _BRACES = re.compile(r"\{\{|\}\}|^[ \t:]*\{\||^[ \t]*\|\}(?!\})", re.MULTILINE)
 _EXTERNAL_LINK = re.compile(r"\[(?:https?:|ftp:)?//[^\s\]]+ ?([^\[\]\n]*)\]")
 _INNERMOST_LINK = re.compile(r"\[\[([^\[\]]*)\]\]")
@@ -38,8 +41,9 @@ _BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
 
 def plain_text(wikitext: str) -> str:
     """The readable words of a page; paragraphs are separated by a blank line."""
-    text = _COMMENT.sub("", wikitext)
-    text = _WITH_CONTENT.sub("", _SELF_CLOSED.sub("", text))
+    text = _SELF_CLOSED.sub("", wikitext)
+    for opening, closing in _ENCLOSED if "<" in text else ():
+        text = _without(text, opening, closing)
     text = _without_braces(text)
     text = _EXTERNAL_LINK.sub(r"\1", text)
     for _ in range(_DEEPEST):  # links in the captions of files, from the inside out
@@ -49,6 +53,15 @@ def plain_text(wikitext: str) -> str:
         text = pattern.sub(words, text)
     text = _BLANKS.sub(" ", html.unescape(_QUOTES.sub("", text)))
     return _BLANK_LINES.sub("\n\n", text).strip()
+
+
+def _without(text: str, opening: re.Pattern[str], closing: re.Pattern[str]) -> str:
+    """Without what is enclosed; one regular expression for both would take quadratic time on a damaged page."""
+    kept, position = [], 0
+    while (start := opening.search(text, position)) and (end := closing.search(text, start.end())):
+        kept.append(text[position : start.start()])
+        position = end.end()
+    return "".join([*kept, text[position:]])
 
 
 def _without_braces(text: str) -> str:
