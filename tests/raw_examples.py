@@ -178,6 +178,8 @@ EXAMPLES: dict[str, list[Example]] = {
         ("three files", three_files("train", SNIPS) | three_files("valid", SNIPS[:1]) | {"slot_label.txt": "O\n"},
          {"train": SNIPS, "dev": SNIPS[:1]}),
         ("unlabelled", {"test/seq.in": "play it\n"}, {"test": [{"tokens": ["play", "it"]}]}),
+        ("blank lines at the end of one file", {"dev/seq.in": "rain ?\n\n\n", "dev/seq.out": "O O\n", "dev/label":
+            "GetWeather\n \n"}, {"dev": SNIPS[1:]}),
         ("words in lines", {"dev.txt": word_lines(SNIPS)}, {"dev": SNIPS}),
     ],
     "atis": [

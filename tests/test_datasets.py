@@ -4,20 +4,22 @@
 """
 
 import json
-import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from raw_examples import EXAMPLES, PAIRS, Example, lines
+from raw_examples import BOM, EXAMPLES, PAIRS, Example, lines
 
 from data_process.__main__ import run
 from data_process.datasets import load, names
 from data_process.readers import read_records
 from data_process.tag_schemes import to_iob2
 
+ROOT = Path(__file__).parents[1]
 CASES = [pytest.param(name, example, id=f"{name}: {example[0]}") for name in EXAMPLES for example in EXAMPLES[name]]
 
 
@@ -60,6 +62,24 @@ def test_a_corpus_says_what_it_needs(name: str, capsys: pytest.CaptureFixture[st
     assert said.startswith((load(name).__doc__ or "?").partition("\n")[0])
     assert "Raw files: " in said and "https://" in said and f"Records: {load(name).FORM}" in said
     assert "icence" in said or "CC BY" in said or "research" in said or "Apache" in said or "MIT" in said
+
+
+def test_the_readme_lists_every_corpus() -> None:
+    table = (ROOT / "data_process" / "README.md").read_text(encoding="utf-8").partition("## Public corpora")[2]
+    rows = re.findall(r"^\| `(\w+)` \| (\w+)", table, re.M)
+    assert sorted(rows) == [(name, load(name).FORM) for name in names()]
+
+
+def test_a_new_corpus_is_one_file(tmp_path: Path) -> None:
+    """The example of the README, in a copy of the room."""
+    section = (ROOT / "data_process" / "README.md").read_text(encoding="utf-8").partition("**Another corpus**")[2]
+    shutil.copytree(ROOT / "data_process", tmp_path / "data_process", ignore=shutil.ignore_patterns("__pycache__"))
+    code = section.partition("```python\n")[2].partition("```")[0]
+    write(tmp_path, {"data_process/datasets/my_pairs.py": code, "raw/dev.tsv": "a\tb\t1\n"})
+    command = [sys.executable, "-m", "data_process", "--dataset", "my_pairs", "--raw", "raw", "--out", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert converted(tmp_path / "out") == {"dev": [{"text_a": "a", "text_b": "b", "label": "1"}]}
 
 
 def test_mistakes_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,6 +155,28 @@ def test_skipped_records_are_counted_and_listed(tmp_path: Path, capsys: pytest.C
     assert [record["text_a"] for record in converted(out)["train"]] == ["a", "c"]
 
 
+def test_what_was_tolerated_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = f"{BOM}{BOM}sentence1\tsentence2\tlabel\r\n\r\n a\tb\u200b\t１\r\nc\td\t0 \r\n  "
+    raw, out = write(tmp_path / "raw", {"train.csv": content}), tmp_path / "out"
+    assert run(["--dataset", "lcqmc", "--raw", str(raw), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{out / 'train.jsonl'}: 2 records of 2, 0 skipped, from {raw / 'train.csv'}",
+        "  found: lines that end with CRLF: 4",
+        "  found: byte order marks: 1",
+        "  found: files separated by '\\t', with a header: 1",
+        "  found: blank lines: 2",
+        "  found: values with blanks or invisible characters at their edges: 2",
+        "  found: labels with full-width, invisible or blank characters: 2",
+    ]
+    raw = write(tmp_path / "mac", {"dev.tsv": "中文\t字\t1\r甲\t乙\t0\r".encode("gb18030")})
+    assert run(["--dataset", "lcqmc", "--raw", str(raw), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  found: files in GB18030: 1",
+        "  found: files whose lines end with a carriage return alone: 1",
+        "  found: files separated by '\\t', without a header: 1",
+    ]
+
+
 def test_no_good_record_is_an_error_also_with_skip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for content, message in (("a\tb\t7\n", "none of its 1 records can be used; the first: "), ("\n \n", "no records")):
         raw = write(tmp_path / "raw", {"train.txt": content})
@@ -142,6 +184,14 @@ def test_no_good_record_is_an_error_also_with_skip(tmp_path: Path, capsys: pytes
         argv = ["--dataset", "lcqmc", "--raw", str(raw), "--out", str(out), "--on_bad_record", "skip"]
         assert run(argv) == 2 and not (tmp_path / "out").exists()
         assert capsys.readouterr().err.startswith(f"error: {raw / 'train.txt'}: {message}")
+
+
+def test_a_document_that_is_no_text_is_one_wrong_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = write(tmp_path / "raw", {"体育/0.txt": "好", "体育/1.txt": b"\xff\xff", "财经/2.txt": " \n"})
+    argv = ["--dataset", "thucnews", "--raw", str(raw), "--out", str(tmp_path / "out"), "--on_bad_record", "skip"]
+    assert run(argv) == 0 and converted(tmp_path / "out") == {"all": [{"text": "好", "label": "体育"}]}
+    said = capsys.readouterr().out
+    assert f"  skipped: {raw / '体育/1.txt'}:1: not UTF-8" in said and f"{raw / '财经/2.txt'}:1: text: is empty" in said
 
 
 def test_labels_come_and_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,6 +213,6 @@ def test_as_a_command(tmp_path: Path) -> None:
     raw, out = write(tmp_path / "raw", EXAMPLES["bq"][0][1]), tmp_path / "out"
     command = [sys.executable, "-m", "data_process", "--dataset", "bq", "--raw", str(raw), "--out", str(out)]
     for code in (0, 2):  # the second time the file is there
-        done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, env=os.environ)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == code and "Traceback" not in done.stderr
     assert [json.loads(line) for line in (out / "train.jsonl").read_text("utf-8").splitlines()] == PAIRS

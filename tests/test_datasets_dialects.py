@@ -131,12 +131,15 @@ DIALECTS = st.builds(
 
 
 def can_be_told(dialect: raw.Dialect, path: Path) -> bool:
-    """False for a GB18030 file most lines of which are by chance legal in UTF-8."""
+    """False for a GB18030 file most lines of which are by chance legal in UTF-8, or hardly Chinese."""
     expand: dict[str, Callable[[bytes], bytes]] = {"": bytes, "gz": gzip.decompress, "bz2": bz2.decompress}
     content = expand[dialect.compress](path.read_bytes())
     found = [line for line in content.replace(b"\r", b"\n").split(b"\n") if not line.isascii()]
     legal = [line for line in found if "\ufffd" not in line.decode("utf-8", "replace")]
-    return dialect.encoding == "utf-8" or 2 * len(legal) < len(found) or not found
+    others = [[char for char in line.decode("gb18030", "replace") if not char.isascii()] for line in found]
+    common = CHINESE + "字母，。“”\u3000é"
+    chinese = [chars for chars in others if 2 * sum(char in common for char in chars) > len(chars)]
+    return dialect.encoding == "utf-8" or not found or 2 * len(legal) < len(found) < 2 * len(chinese)
 
 
 def test_every_converter_is_tried() -> None:

@@ -142,6 +142,7 @@ REFUSED: list[tuple[str, str, str | bytes, int, str]] = [
     ("zh_wiki", "wiki_00", '{"text": "a"}\n{"title": "a"}\n', 2, r"text: must be a string, found null"),
     # bytes
     ("lcqmc", "a.tsv", "中\tb\t1\n文\tb\t1\n".encode() + b"caf\xe9\tb\t1\n", 3, r"not UTF-8 \(byte 0xe9 at byte 4"),
+    ("sst2", "a.tsv", b"a cafe\t1\na caf\xe9s visit\xe9s\t1\n", 2, r"not UTF-8 \(byte 0xe9 .*; the line decodes as GB"),
     ("lcqmc", "a.tsv", "中文\tb\t1\n文字\tb\t1\n".encode("gb18030") + b"\xff\tb\t1\n", 3,
      r"not GB18030, as the other lines are"),
     ("lcqmc", "a.tsv", GOOD_PAIR + "c\rx\td\t1\n", 2, r"carriage return at column 2"),

@@ -22,7 +22,6 @@ from ._raw_lines import BOM, read_lines
 from ._tags import fewest_illegal, iob2_tags
 from ._values import converted, plain_label
 
-Word = tuple[str, list[str]]  # (where, columns)
 Block = list[tuple[str, str | DataError]]  # (where, line)
 
 _SAMPLE = 1000  # sentences that decide the dialect of a file
@@ -33,9 +32,12 @@ _GLUED = re.compile(r"(.+)[0-9]", re.DOTALL)
 
 @dataclass
 class _Dialect:
-    width: int
-    scheme: str
-    glued: bool
+    characters: bool
+    may_be_glued: bool
+    width: int = 0
+    """number of columns"""
+    scheme: str = ""
+    glued: bool = False
     """whether a digit, the place of the character in its word, follows each character: 科0 学1"""
 
 
@@ -55,13 +57,11 @@ def read_columns(
     """
     blocks = read_blocks(file, notes)
     head = list(islice(blocks, _SAMPLE))
-    dialect = _dialect([lines for _, lines in head], schemes, characters, may_be_glued)
+    dialect = _Dialect(characters, may_be_glued)
+    _find_out(dialect, [lines for _, lines in head], schemes)
     notes[f"files with tags in {dialect.scheme.upper()}" if dialect.width > 1 else "files without tags"] += bool(head)
     notes["files with a digit glued to each character"] += dialect.glued
-    parsed = converted(
-        chain(head, blocks), lambda where, lines: _parse(where, lines, dialect, types, notes, characters, may_be_glued)
-    )
-    yield from parsed
+    yield from converted(chain(head, blocks), lambda _, lines: _parse(lines, dialect, types, notes))
 
 
 def read_blocks(file: str, notes: Counter[str]) -> Iterator[tuple[str, Block]]:
@@ -81,43 +81,36 @@ def read_blocks(file: str, notes: Counter[str]) -> Iterator[tuple[str, Block]]:
         yield block[0][0], block
 
 
-def _dialect(blocks: Sequence[Block], schemes: Sequence[str], characters: bool, may_be_glued: bool) -> _Dialect:
-    split = [[_columns(line, characters) for _, line in block if isinstance(line, str)] for block in blocks]
+def _find_out(dialect: _Dialect, blocks: Sequence[Block], schemes: Sequence[str]) -> None:
+    split = [[_columns(line, dialect) for _, line in block if isinstance(line, str)] for block in blocks]
     words = list(chain.from_iterable(split))
     widths = Counter(len(columns) for columns in words)
-    width = max(widths, key=lambda n: (widths[n], n), default=0)
+    dialect.width = max(widths, key=lambda n: (widths[n], n), default=0)
     tags = [[plain_label("", columns[-1], Counter()) for columns in block] for block in split]
-    glued = may_be_glued and 2 * sum(bool(_GLUED.fullmatch(columns[0])) for columns in words) > len(words)
-    return _Dialect(width, fewest_illegal(tags, schemes), glued)
+    dialect.scheme = fewest_illegal(tags, schemes)
+    with_digit = sum(bool(_GLUED.fullmatch(columns[0])) for columns in words)
+    dialect.glued = dialect.may_be_glued and 2 * with_digit > len(words)
 
 
-def _columns(line: str, characters: bool) -> list[str]:
+def _columns(line: str, dialect: _Dialect) -> list[str]:
     """The columns of a line; one of characters may begin with a blank that is the word."""
-    blank_word = _WORD_OF_BLANKS.fullmatch(line) if characters else None
+    blank_word = _WORD_OF_BLANKS.fullmatch(line) if dialect.characters else None
     if blank_word:
         return [blank_word[1], blank_word[2]]
     # Not str.split(): it would also cut at U+3000, the wide blank, a word of its own in Chinese data.
     return re.split("[ \t]+", line.strip(" \t"))
 
 
-def _parse(
-    where: str,
-    block: Block,
-    dialect: _Dialect,
-    types: Mapping[str, str],
-    notes: Counter[str],
-    characters: bool,
-    may_be_glued: bool,
-) -> dict[str, list[str]]:
+def _parse(block: Block, dialect: _Dialect, types: Mapping[str, str], notes: Counter[str]) -> dict[str, list[str]]:
     tokens, tags = [], []
     for place, line in block:
         if isinstance(line, DataError):
             raise line
-        columns = _columns(line, characters)
+        columns = _columns(line, dialect)
         if len(columns) != dialect.width:
             raise DataError(place, f"{len(columns)} columns in {line!r}, but {dialect.width} in the others of the file")
-        token = _token(place, columns[0], dialect, notes, may_be_glued)
-        notes["words of several characters"] += characters and len(token) > 1
+        token = _token(place, columns[0], dialect, notes)
+        notes["words of several characters"] += dialect.characters and len(token) > 1
         tokens.append(token)
         tags.append(columns[-1])
     if dialect.width == 1:
@@ -125,14 +118,14 @@ def _parse(
     return {"tokens": tokens, "tags": iob2_tags([place for place, _ in block], tags, types, dialect.scheme, notes)}
 
 
-def _token(where: str, token: str, dialect: _Dialect, notes: Counter[str], may_be_glued: bool) -> str:
+def _token(where: str, token: str, dialect: _Dialect, notes: Counter[str]) -> str:
     if token.strip(BOM) != token and token.strip(BOM):
         token = token.strip(BOM)
         notes["byte order marks"] += 1
     glued = _GLUED.fullmatch(token)
     if dialect.glued and glued:
         return glued[1]
-    if dialect.glued or (may_be_glued and glued):
+    if dialect.glued or (dialect.may_be_glued and glued):
         message = f"{token!r} {'has no' if dialect.glued else 'has a'} digit behind its character, unlike the others"
         raise DataError(where, message, "tokens")
     return token

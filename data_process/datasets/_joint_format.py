@@ -49,18 +49,16 @@ def _read_folder(file: Path, intents: Collection[str], notes: Counter[str]) -> I
         raise DataError(str(file), f"there is {given[0].name} beside it, but not both of {' and '.join(BESIDE)}")
     paths = [file, *given]
     for number, lines in enumerate(zip_longest(*(read_lines(str(path), notes) for path in paths)), 1):
+        texts = [line[1] for line in lines if line is not None]
+        if not any(isinstance(text, DataError) or text.strip() for text in texts):
+            notes["blank lines"] += 1
+            continue
         for path, line in zip(paths, lines, strict=True):
             if line is None:
                 right = f"line n of {', '.join(p.name for p in paths)} must belong together"
                 raise DataError(f"{path}:{number}", f"the file ends before this line, and the others go on; {right}")
-        texts = [text for _, text in lines]
         wrong = next((text for text in texts if isinstance(text, DataError)), None)
-        if wrong is not None:
-            yield lines[0][0], wrong
-        elif any(str(text).strip() for text in texts):
-            yield from converted([(lines[0][0], lines)], lambda _, lines: _parse_lines(lines, intents, notes))
-        else:
-            notes["blank lines"] += 1
+        yield from converted([(lines[0][0], wrong or lines)], lambda _, lines: _parse_lines(lines, intents, notes))
 
 
 def _parse_lines(

@@ -3,13 +3,15 @@
     for where, line in read_lines("raw/train.txt", notes):      # notes: a Counter of the dialects met
         print(where, line)                                      # raw/train.txt:1 text without its line end
 
-Compression is told by the first bytes, not by the name; GB18030 is read where most lines are no UTF-8; lone carriage
-returns end lines where there is no "\\n" at all. A line that is no text comes as the DataError that says why.
+Compression is told by the first bytes, not by the name; GB18030 is read where most lines are no UTF-8 and look like
+Chinese in it; lone carriage returns end lines where there is no "\\n" at all. A line that is no text comes as the
+DataError that says why.
 Python only; copy with `../errors.py` and `../readers/`.
 """
 
 import bz2
 import gzip
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +27,8 @@ Lines = Iterator[tuple[str, str | DataError]]  # (where, text without its line e
 BOM = "\ufeff"
 _SAMPLE = 1000  # lines with other characters than ASCII that decide the encoding
 _CHUNK = 1 << 16
+_GB18030_BOM = BOM.encode("gb18030")
+_COMMON_CHINESE = re.compile(rb"[\xa1-\xf7][\xa1-\xfe]")  # the two bytes of a character in GB2312
 
 
 def read_lines(file: str, notes: Counter[str]) -> Lines:
@@ -114,23 +118,27 @@ def _line_end(file: str) -> bytes:
 
 
 def _encoding(file: str, end: bytes) -> str:
-    """GB18030 where it fits more lines than UTF-8; a line that fits neither is an error later, on its own."""
+    """GB18030 where most lines are no UTF-8, but this; a line that is neither is an error later, on its own."""
     others = (line for _, line in raw_lines(file, end) if not line.isascii())
     sample = list(islice(others, _SAMPLE))
-    fits = {name: sum(_fits(line, name) for line in sample) for name in ("utf-8", "gb18030")}
-    return "gb18030" if 2 * fits["utf-8"] < len(sample) and fits["gb18030"] > fits["utf-8"] else "utf-8"
+    if sample and sample[0].startswith(_GB18030_BOM):
+        return "gb18030"
+    utf8, gb18030 = (sum(_is_text(line, name) for line in sample) for name in ("utf-8", "gb18030"))
+    return "gb18030" if 2 * utf8 < len(sample) < 2 * gb18030 else "utf-8"
 
 
-def _fits(line: bytes, encoding: str) -> bool:
+def _is_text(line: bytes, encoding: str) -> bool:
     try:
         line.decode(encoding)
     except UnicodeDecodeError:
         return False
-    return True
+    # Latin-1 is legal GB18030 quite often: an accented letter takes the plain one behind it along.
+    high_bytes = sum(byte > 0x7F for byte in line)
+    return encoding == "utf-8" or 4 * len(_COMMON_CHINESE.findall(line)) > high_bytes
 
 
 def _decode(line: bytes, encoding: str, where: str) -> str:
-    if encoding == "utf-8":
+    if encoding == "utf-8" or b"\0" in line:
         return without_end(decode_line(line, where), where)
     try:
         return without_end(line.decode(encoding), where)

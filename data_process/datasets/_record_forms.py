@@ -48,10 +48,10 @@ def check_form(where: str, record: dict[str, Any], form: str) -> None:
     if given and missing:
         raise DataError(where, f"is missing, but there is {given[0]!r}", missing[0])
     for column in given:
-        _CHECKS.get((form, column), check_text_of)(where, record, column)
+        _CHECKS.get((form, column), check_label)(where, record, column)
 
 
-def check_text_of(where: str, record: dict[str, Any], column: str) -> None:
+def check_label(where: str, record: dict[str, Any], column: str) -> None:
     if not isinstance(record[column], float):
         check_text(where, record, column)
 

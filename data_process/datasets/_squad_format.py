@@ -26,23 +26,26 @@ def read_squad(file: str, notes: Counter[str]) -> Items:
 
 
 def _questions(file: str, articles: list[Any]) -> Iterator[tuple[str, Any]]:
-    """(where, (paragraph, question)), or the error of an article or paragraph that cannot be read."""
     for article in articles:
-        paragraphs = caught(listed, file, article, "paragraphs")
+        paragraphs = caught(_listed, file, article, "paragraphs")
         if isinstance(paragraphs, DataError):
             yield paragraphs.where, paragraphs
+        else:
+            yield from questions_of(file, paragraphs)
+
+
+def questions_of(file: str, paragraphs: list[Any]) -> Iterator[tuple[str, Any]]:
+    """(where, (paragraph, question)) of each question, or the error of a paragraph that has none."""
+    for paragraph in paragraphs:
+        questions = caught(_listed, file, paragraph, "qas")
+        if isinstance(questions, DataError):
+            yield questions.where, questions
             continue
-        for paragraph in paragraphs:
-            questions = caught(listed, file, paragraph, "qas")
-            if isinstance(questions, DataError):
-                yield questions.where, questions
-                continue
-            for question in questions:
-                yield where_of(question) if isinstance(question, dict) else file, (paragraph, question)
+        for question in questions:
+            yield where_of(question) if isinstance(question, dict) else file, (paragraph, question)
 
 
-def listed(file: str, parent: Any, key: str) -> list[Any]:
-    """The list of this key in an object. Raises DataError."""
+def _listed(file: str, parent: Any, key: str) -> list[Any]:
     parent = need(file, parent, dict, f"what holds {key}")
     items: list[Any] = need(where_of(parent), parent.get(key), list, key)
     return items

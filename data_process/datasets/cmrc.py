@@ -9,14 +9,13 @@ conversion.
 """
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
-from ..errors import DataError, caught
+from ..errors import DataError
 from ..readers.lines import Items
-from ._json_documents import read_document, where_of
+from ._json_documents import read_document
 from ._raw_lines import first_line
-from ._squad_format import listed, read_squad
+from ._squad_format import questions_of, read_squad
 from ._values import converted, need
 
 FORM = "question_answering"
@@ -27,17 +26,7 @@ def read(file: str, notes: Counter[str]) -> Items:
     if not first_line(file).startswith("["):
         return read_squad(file, notes)
     paragraphs = read_document(file, notes)
-    return converted(_questions(file, paragraphs), lambda where, pair: _record(where, pair[0], pair[1], notes))
-
-
-def _questions(file: str, paragraphs: list[Any]) -> Iterator[tuple[str, Any]]:
-    for paragraph in paragraphs:
-        questions = caught(listed, file, paragraph, "qas")
-        if isinstance(questions, DataError):
-            yield questions.where, questions
-            continue
-        for question in questions:
-            yield where_of(question) if isinstance(question, dict) else file, (paragraph, question)
+    return converted(questions_of(file, paragraphs), lambda where, pair: _record(where, pair[0], pair[1], notes))
 
 
 def _record(where: str, paragraph: dict[str, Any], question: Any, notes: Counter[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..errors import DataError
+from ..errors import DataError, caught
 from ..readers.lines import Items
 from ._raw_files import Parts, files_in
 from ._raw_files import find as find_parts
@@ -42,8 +42,10 @@ def find(paths: Sequence[Path]) -> tuple[Parts, list[Path]]:
 def read(file: str, notes: Counter[str]) -> Items:
     path = Path(file)
     if _is_document(path):
-        text = clean_text(f"{file}:1", read_whole(file, notes), notes, "text")
-        yield f"{file}:1", {"text": text, "label": TOPICS[path.parent.name]}
+        document = [(f"{file}:1", caught(read_whole, file, notes))]
+        yield from converted(document, lambda where, text: {
+            "text": clean_text(where, text, notes, "text"), "label": TOPICS[path.parent.name],
+        })  # fmt: skip
         return
     topic_first = first_line(file).partition(TAB)[0] in TOPICS
     labels = TOPICS if topic_first else _numbered_names(path)
