@@ -16,6 +16,8 @@ from raw_examples import BOM, EXAMPLES, PAIRS, Example, lines
 
 from data_process.__main__ import run
 from data_process.datasets import load, names
+from data_process.datasets._record_forms import check_form
+from data_process.errors import DataError
 from data_process.readers import read_records
 from data_process.tag_schemes import to_iob2
 
@@ -88,7 +90,10 @@ def test_mistakes_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
     twice = write(tmp_path / "twice", {"train.txt": "a\tb\t1\n", "train.tsv": "a\tb\t1\n"})
     unnamed = write(tmp_path / "unnamed", {"a.txt": "a\tb\t1\n", "b.txt": "a\tb\t1\n"})
     out = tmp_path / "out"
+    kinds = write(tmp_path / "kinds", {"d-test.json": "[]", "test1.0.json": "[]", "test1.1.json": "[]"})
     cases: list[tuple[list[str | Path], str]] = [
+        (["--dataset", "c3", "--raw", kinds, "--out", out],
+         f"{kinds}: of d-test.json, test1.0.json, test1.1.json at most one per kind makes a part"),
         (["--dataset", "atecc"], "arguments: dataset: unknown name 'atecc'; known: afqmc, atec, atis,"),
         ([], "arguments: the following arguments are required: --dataset"),
         (["--dataset", "atec", "--raw", raw], "arguments: out: name the folder"),
@@ -184,6 +189,36 @@ def test_no_good_record_is_an_error_also_with_skip(tmp_path: Path, capsys: pytes
         argv = ["--dataset", "lcqmc", "--raw", str(raw), "--out", str(out), "--on_bad_record", "skip"]
         assert run(argv) == 2 and not (tmp_path / "out").exists()
         assert capsys.readouterr().err.startswith(f"error: {raw / 'train.txt'}: {message}")
+
+
+ANSWER = {"id": "1", "question": "q", "context": "abc"}
+WRONG_FORMS: list[tuple[str, dict[str, Any], str]] = [
+    ("classification", {"label": "x"}, "text: no such column; this record has 'label'"),
+    ("classification", {"text": "a", "label": " "}, "label: is empty"),
+    ("pairs", {"text_a": "a", "label": 0.5}, "text_b: no such column"),
+    ("tagging", {"tokens": ["a"], "tags": []}, "tags: 0 tags for 1 words"),
+    ("tagging", {"tokens": ["a"], "tags": ["I-x"]}, "tags: I-x at word 1, between the start and the end, is illegal"),
+    ("tagging", {"tokens": ["a"], "entities": []}, "tags: is missing, but there is 'entities'"),
+    *(("tagging", {"tokens": ["a"], "tags": ["O"], "entities": [{"start": start, "end": end, "label": "x"}]},
+       f"entities: {{'start': {start}, 'end': {end}, 'label': 'x'}} is not within the 1 tokens")
+      for start, end in ((0, 2), (0, 0), (-1, 1))),
+    ("joint", {"tokens": ["a"], "tags": ["O"]}, "intent: is missing, but there is 'tags'"),
+    *(("question_answering", ANSWER | {"answers": {"text": [text], "answer_start": [start]}},
+       f"answers: the answer '{text}' is not at character {start} of the context") for text, start in
+      (("b", 0), ("c", -1), ("", 1), ("bcd", 1))),
+    ("multiple_choice", {"question": "q", "context": "", "choices": ["a"], "label": 1},
+     "label: 1 is none of the 1 choices"),
+    ("multiple_choice", {"question": "q", "context": "", "choices": []}, "choices: has no words"),
+    ("generation", {"source": "a", "target": ""}, "target: is empty"),
+    ("corpus", {"text": "\n"}, "text: is empty"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("form", "record", "message"), WRONG_FORMS)
+def test_records_of_a_wrong_form_are_refused(form: str, record: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as refused:
+        check_form("f:1", record, form)
+    assert str(refused.value).startswith(f"f:1: {message}")
 
 
 def test_a_document_that_is_no_text_is_one_wrong_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,8 +26,14 @@ FILES = ("*.json",)
 
 
 def find(paths: Sequence[Path]) -> tuple[Parts, list[Path]]:
-    """Dialogues and mixed genres together."""
-    return find_parts(paths, FILES, together=True)
+    """Dialogues and mixed genres together, but one file of each in a part."""
+    parts, unread = find_parts(paths, FILES, together=True)
+    for files in parts.values():
+        kinds = [next((kind for kind in ("d", "m") if kind in path.stem.lower().split("-")), "") for path in files]
+        if len(set(kinds)) < len(kinds) and len(paths) == 1:
+            named = ", ".join(path.name for path in files)
+            raise DataError(str(paths[0]), f"of {named} at most one per kind makes a part; name the files themselves")
+    return parts, unread
 
 
 def read(file: str, notes: Counter[str]) -> Items:
