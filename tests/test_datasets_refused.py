@@ -147,6 +147,7 @@ REFUSED: list[tuple[str, str, str | bytes, int, str]] = [
      r"not GB18030, as the other lines are"),
     ("lcqmc", "a.tsv", GOOD_PAIR + "c\rx\td\t1\n", 2, r"carriage return at column 2"),
     ("lcqmc", "a.tsv", GOOD_PAIR + "c\0\td\t1\n", 2, r"NUL byte"),
+    ("lcqmc", "a.tsv", "中文\tb\t1\n文\0字\tb\t1\n".encode("gb18030"), 2, r"NUL byte"),
     ("afqmc", "a.json", CLUE + '{"sentence1": "\\ud83d", "sentence2": "b", "label": "1"}\n', 2,
      r"half a surrogate pair"),
     ("squad", "a.json", paragraphs(GOOD_QUESTION, GOOD_QUESTION.replace('"q"', '"\\ud83d"')), 4,

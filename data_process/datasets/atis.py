@@ -2,7 +2,7 @@
 
 Hemphill et al. 1990, "The ATIS Spoken Language Systems Pilot Corpus", https://aclanthology.org/H90-1021; the split of
 Goo et al. 2018 (Slot-Gated), https://github.com/monologg/JointBERT/tree/master/data/atis. The original is distributed
-by the LDC (LDC93S4B, LDC93S5, LDC94S19), under its licence.
+by the LDC (ATIS2: LDC93S5, ATIS3: LDC94S19), under its licence.
 
 Raw files: folders train, dev (or valid) and test with `seq.in`, `seq.out` and `label`, line n of each for sentence n;
 or atis-2.train.w-intent.iob and the like, one sentence per line: `BOS words EOS`, a tab, tags, the intent; or

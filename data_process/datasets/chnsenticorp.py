@@ -1,7 +1,7 @@
 """ChnSentiCorp: Chinese reviews of hotels, laptops and books, positive or negative.
 
-Tan and Zhang 2008, "An empirical study of sentiment analysis for Chinese documents"; the split with a header is Baidu's
-(https://github.com/PaddlePaddle/ERNIE), the hotels alone are
+Tan and Zhang 2008, "An empirical study of sentiment analysis for Chinese documents"; the split with a header is the
+one that Baidu distributes with PaddleHub, the hotels alone are
 https://github.com/SophonPlus/ChineseNlpCorpus/tree/master/datasets/ChnSentiCorp_htl_all. Licence: see there.
 
 Raw files: train.tsv, dev.tsv, test.tsv with a header that names `label` and `text_a`; or ChnSentiCorp_htl_all.csv with

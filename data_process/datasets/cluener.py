@@ -4,7 +4,7 @@ Xu et al. 2020, https://arxiv.org/abs/2001.04351; https://github.com/CLUEbenchma
 was published for research.
 
 Raw files: train.json, dev.json, test.json (without labels), one object per line: {"text": "…", "label": {"name":
-{"叶老桂": [[9, 11]]}}}, the end of a span inclusive. Spans may overlap, so that records have `entities` with all of
+{"李白": [[3, 4]]}}}, the end of a span inclusive. Spans may overlap, so that records have `entities` with all of
 them; of those that do, `tags` has the longest one, of equal ones the first.
 """
 

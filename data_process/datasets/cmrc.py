@@ -4,8 +4,9 @@ Cui et al. 2019, https://aclanthology.org/D19-1600; https://github.com/ymcui/cmr
 
 Raw files: cmrc2018_train.json, cmrc2018_dev.json, cmrc2018_trial.json in the form of SQuAD (squad-style-data), or the
 original ones (data): an array of {"context_text", "qas": [{"query_id", "query_text", "answers": [text, …]}]}. The
-original answers have no offsets: the first place of the answer in its context is taken, as in the authors' own
-conversion.
+original answers have no offsets: the first place of the answer in its context is taken, and counted where there are
+several. In the form of SQuAD 200 answers of the dev part are not at their offset, and a question of the trial part is
+empty: `--on_bad_record skip`.
 """
 
 from collections import Counter

@@ -1,8 +1,8 @@
 """JD21: Chinese product reviews of JD.com in 21 domains, positive or negative; a sequence of tasks.
 
-https://github.com/ws719547997/continual-learning-framework-for-NLP/tree/main/datasets/jd21, without reference or
-licence; name and number of domains are those of Lv et al. 2019, "Sentiment Classification by Leveraging the Shared
-Knowledge from a Sequence of Domains" (DASFAA).
+https://github.com/ws719547997/continual-learning-framework-for-NLP, without reference or licence; name and number of
+domains are those of Lv et al. 2019, "Sentiment Classification by Leveraging the Shared Knowledge from a Sequence of
+Domains" (DASFAA).
 
 Raw files: data/train, data/dev and data/test, each with <domain>.txt: number, domain, POS or NEG, stars and the text
 with a blank between characters, separated by tabs. Every domain becomes a folder, 01_electric_toothbrush to

@@ -4,7 +4,7 @@ Levow 2006, "The Third International Chinese Language Processing Bakeoff", https
 common forms are described at https://github.com/OYE93/Chinese-NLP-Corpus/tree/master/NER/MSRA. Licence: see there.
 
 Raw files: msra_train_bio.txt, msra_test_bio.txt and the like, `character<tab>tag` lines and a blank line after each
-sentence; or train1.txt and testright1.txt, one sentence per line with the entities cut out: 中共中央/nt 致/o 邓小平/nr.
+sentence; or train1.txt and testright1.txt, one sentence per line with the entities cut out: 李白/nr 到/o 北京/ns.
 """
 
 import re
