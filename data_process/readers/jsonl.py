@@ -46,7 +46,7 @@ def parse_jsonl_line(line: bytes, where: str) -> dict[str, Any] | None:
     if not text.strip():
         return None
     start = _skip_space(text, 0)
-    value, end = _decode(text, start, lambda position: where)
+    value, end = decode_json(text, start, lambda position: where)
     record = _as_record(value, text[start:end], where)
     if end < len(text):
         ends = ", convert old Mac line ends to \\n" if text[end] == "\r" else ""
@@ -67,7 +67,7 @@ def _read_array(source: str) -> Items:
         return
     for number in itertools.count(1):
         start = position
-        value, position = _decode(text, start, locate)
+        value, position = decode_json(text, start, locate)
         yield f"{source}:item {number}", caught(_as_record, value, text[start:position], locate(start))
         after = _AFTER_ITEM.match(text, position)
         if after is None:
@@ -81,10 +81,12 @@ def _read_array(source: str) -> Items:
         raise DataError(locate(position), "more text after the array; a .json file holds one array")
 
 
-def _decode(text: str, start: int, locate: Callable[[int], str]) -> tuple[Any, int]:
+def decode_json(
+    text: str, start: int, locate: Callable[[int], str], decoder: json.JSONDecoder | None = None
+) -> tuple[Any, int]:
     """Return the value at `start` and the position behind it; `locate(position)` gives "path:line"."""
     try:
-        return _DECODER.raw_decode(text, start)
+        return (decoder or _DECODER).raw_decode(text, start)
     except json.JSONDecodeError as error:
         raise DataError(locate(error.pos), _explain(error)) from None
     except RecursionError:
@@ -151,5 +153,6 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON; write a finite number or null")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_int=_whole,
-                            parse_constant=_no_constant)  # fmt: skip
+STRICT: dict[str, Any] = {"object_pairs_hook": _unique_keys, "parse_float": _finite, "parse_int": _whole,
+                          "parse_constant": _no_constant}  # fmt: skip
+_DECODER = json.JSONDecoder(**STRICT)

@@ -63,7 +63,7 @@ def raw_lines(source: str) -> Iterator[tuple[int, bytes]]:
         with gzip.open(source, "rb") if source.lower().endswith(".gz") else open(source, "rb") as file:
             for number, line in enumerate(file, start=1):
                 if number == 1:
-                    _refuse_binary(line, source)
+                    refuse_binary(line, source)
                 while number == 1 and line.startswith(_BOM_BYTES):  # editors that add a second one exist
                     line = line[len(_BOM_BYTES) :]
                 yield number, line
@@ -77,7 +77,8 @@ def raw_lines(source: str) -> Iterator[tuple[int, bytes]]:
         raise DataError(source, f"cannot be read: {error.strerror or error}") from None
 
 
-def _refuse_binary(line: bytes, source: str) -> None:
+def refuse_binary(line: bytes, source: str) -> None:
+    """Raise DataError if this first line of a file shows that it is no text."""
     for start, what in _BINARY.items():
         if line.startswith(start):
             raise DataError(source, f"no text: {what}")

@@ -1,0 +1,15 @@
+"""The Chinese Wikipedia, one text per article, for pretraining.
+
+https://dumps.wikimedia.org/zhwiki/; text under CC BY-SA 4.0, see https://en.wikipedia.org/wiki/Wikipedia:Copyrights.
+
+Raw files: zhwiki-DATE-pages-articles.xml.bz2, compressed or not; or what wikiextractor made of it, files wiki_00, …,
+with <doc …> or --json; or wiki_zh of nlp_chinese_corpus (https://github.com/brightmart/nlp_chinese_corpus, MIT),
+folders AA, AB, … of files wiki_00, …, one object with `text` per line. All files together are one part "all".
+"""
+
+from ._wikipedia import FILES, find
+from ._wikipedia import read_articles as read
+
+__all__ = ["FILES", "FORM", "find", "read"]
+
+FORM = "corpus"
