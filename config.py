@@ -333,10 +333,11 @@ def check(args: Arguments) -> None:
         "nothing to do; give --do_train, --do_eval, --do_predict or --check",
     )
     require(args.seed < 2**32, "seed", "must be below 2**32")
-    require("{text}" in args.prompt, "prompt", "must have {text} in it, which stands for the text")
     check_tasks(args.tasks)
     check_data_sets(args)
     found = data_sets(args, args.tasks)
+    for part in found:
+        require(part["prompt"].count("{text}") == 1, "prompt", "must have {text} in it once, which stands for the text")
     for needed, name in ((args.do_train, "train_file"), (args.do_predict, "predict_file")):
         require(not needed or any(part[name] for part in found), name, f"needed by do_{name.split('_')[0]}")
     if args.streaming and args.do_train:
