@@ -350,6 +350,8 @@ def check(args: Arguments) -> None:
     check_tasks(args.tasks)
     check_data_sets(args)
     found = data_sets(args, args.tasks)
+    for part in found:
+        require(part["prompt"].count("{text}") == 1, "prompt", "must have {text} in it once, which stands for the text")
     for needed, name in ((args.do_train, "train_file"), (args.do_predict, "predict_file")):
         require(not needed or any(part[name] for part in found), name, f"needed by do_{name.split('_')[0]}")
     if args.streaming and args.do_train:

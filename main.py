@@ -113,8 +113,8 @@ def build_data(job: Job) -> None:
     from data_process import build
     from data_process.parts import SplitPlan
     from data_process.schema import LabelColumn
-    from model_utils.generation_model import is_causal
     from model_utils.heads import gold_optional, head_class
+    from model_utils.language_model import is_causal
 
     args = job.args
     levels = {task["name"]: head_class(task["kind"]).LABEL_LEVEL for task in job.tasks}

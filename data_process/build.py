@@ -20,6 +20,7 @@ from .errors import DataError
 from .feature_cache import cached_features, content_hash, describe, gold_labels
 from .labels import LabelVocab
 from .levels import level_of
+from .lossless_tokenizer import train_lossless_tokenizer
 from .parts import SplitPlan
 from .schema import LabelColumn, Schema
 from .sources import open_source, origin
@@ -240,7 +241,8 @@ def build_tokenizer(
         in_words = any(part.schema.form == "words" for part in data)
         return load_tokenizer(path, extra_tokens, in_words, trust_remote_code)
     texts = chain.from_iterable(training_texts(part) for part in data if "train" in part.sources)
-    tokenizer = train_tokenizer(texts, vocab_size)
+    generates = any(part.schema.form == "source" for part in data)
+    tokenizer = (train_lossless_tokenizer if generates else train_tokenizer)(texts, vocab_size)
     tokenizer.add_tokens(list(extra_tokens))
     return tokenizer
 

@@ -54,7 +54,7 @@ class RecordEncoder:
 
 
 class TargetEncoder:
-    """Texts to be generated -> sub-words that end with the end token; a longer one is cut."""
+    """Texts to be generated -> sub-words with the end token; a longer one is cut."""
 
     def __init__(self, tokenizer: Any, max_length: int, with_special: bool):
         """
@@ -63,19 +63,28 @@ class TargetEncoder:
             with_special: with the special tokens that the tokenizer puts around a target, as encoder-decoder models
                 are trained; models that go on with their own input have the end token only.
 
-        Raises: DataError if the tokenizer has no end token.
+        Raises: DataError if there is no end token, or max_length leaves no room for the text.
         """
-        self.tokenizer, self.max_length, self.with_special = tokenizer, max_length, with_special
-        self.end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
-        if self.end is None:
-            right = "name an eos_token in its tokenizer_config.json"
-            raise DataError("arguments", f"its tokenizer has no token that ends a text; {right}", "model_name_or_path")
+        end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+        if end is None:
+            message = "the tokenizer has neither eos_token nor sep_token, so that no text would end; name one"
+            raise DataError("arguments", message, "model_name_or_path")
+        example = tokenizer.unk_token or tokenizer.pad_token  # whatever it knows
+        encoding = tokenizer(text_target=example, add_special_tokens=with_special).encodings[0]
+        inside = [place for place, text in enumerate(encoding.sequence_ids) if text is not None]
+        self.before, self.behind = encoding.ids[: inside[0]], encoding.ids[inside[-1] + 1 :]
+        self.behind += [end] * (end not in self.behind)
+        self.tokenizer = tokenizer
+        self.room = max_length - len(self.before) - len(self.behind)
+        if self.room < 1:
+            message = f"must be at least {max_length - self.room + 1}: special tokens and a sub-word"
+            raise DataError("arguments", message, "max_target_length")
 
     @property
     def settings(self) -> list[Any]:
         """What decides the encoding, beside the tokenizer."""
-        return [self.max_length, self.with_special, self.end]
+        return [self.before, self.room, self.behind]
 
     def encode(self, text: str) -> list[int]:
-        ids = self.tokenizer(text_target=text, add_special_tokens=self.with_special, verbose=False)["input_ids"]
-        return [*(ids[:-1] if ids and ids[-1] == self.end else ids)[: self.max_length - 1], self.end]
+        ids = self.tokenizer(text_target=text, add_special_tokens=False, verbose=False)["input_ids"]
+        return [*self.before, *ids[: self.room], *self.behind]

@@ -21,6 +21,7 @@ With an overlap (`stride`) nothing is cut: a long text becomes several windows, 
 window in which it has most context, so that everything behind sees one long text.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate, chain
 from typing import Any
@@ -212,14 +213,28 @@ class Separate(Inputs):
 
 
 class Source(Inputs):
-    """A text that another one is generated from."""
+    """A text that another one is generated from, inside the prompt, which is never cut."""
 
     NUM_TEXTS = 1
 
+    def __init__(self, tokenizer: Any, schema: Schema, max_length: int, stride: int = 0):
+        super().__init__(tokenizer, schema, max_length, stride)
+        [prompt] = self.tokenize([schema.prompt.replace("{text}", "")])
+        if len(prompt.ids) >= self.room:
+            raise DataError("arguments", f"must be at least {max_length - self.room + len(prompt.ids) + 1}: special "
+                            "tokens, those of the prompt, and a sub-word of the text", "max_length")  # fmt: skip
+
     def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        prompts = [self.schema.prompt.replace("{text}", self.schema.text(record)) for record in records]
-        ids = [encoding.ids for encoding in self.tokenize(prompts)]
-        return [self.feature([[part[: self.room]]], len(part) > self.room) for part in ids]
+        texts = [self.schema.text(record) for record in records]
+        encodings = self.tokenize([self.schema.prompt.replace("{text}", text) for text in texts])
+        first = self.schema.prompt.index("{text}")
+        return [self.shortened(e, first + len(text)) for e, text in zip(encodings, texts, strict=True)]
+
+    def shortened(self, encoding: Any, end: int) -> dict[str, Any]:
+        """end: the character of the prompt behind the text, which loses its last sub-words."""
+        over = max(0, len(encoding.ids) - self.room)
+        behind = bisect_left(encoding.offsets, (end, 0))
+        return self.feature([[encoding.ids[: behind - over] + encoding.ids[behind:]]], over > 0)
 
 
 FORMS = {"text": Text, "words": Words, "context": Context, "choices": Choices, "separate": Separate, "source": Source}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .encoder import ModelError, load_encoder
-from .generation_model import GenerationModel, build_generation_model, load_language_model
+from .generation_model import GenerationModel, build_generation_model
 from .heads import head_class
 from .multitask_model import MultiTaskModel, build_model, read_folder
 
@@ -40,9 +40,10 @@ def new_model(
     Raises: ModelError.
     """
     if generates(tasks):
-        longest = max_length + max_target_length
-        language_model = load_language_model(path, tokenizer, longest, trust_remote_code)
-        return build_generation_model(language_model, tokenizer, tasks[0])
+        if shared_layers or uncertainty:
+            name = "shared_layers" if shared_layers else "loss_weighting"
+            raise ModelError(f"{name}: not for {tasks[0]['name']}, which generates texts; leave it out")
+        return build_generation_model(path, tokenizer, tasks[0], max_length, max_target_length, trust_remote_code)
     encoder = load_encoder(path, len(tokenizer), max_length, trust_remote_code)
     model = build_model(encoder, tasks, shared_layers, uncertainty)
     for task, (counts, num_records) in (label_counts or {}).items():

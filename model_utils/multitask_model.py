@@ -164,12 +164,17 @@ def build_model(
     """Heads from task descriptions {name, kind, labels, loss_weight?, …options of the head}. Raises ModelError."""
     heads: dict[str, nn.Module] = {}
     for task in tasks:
-        if hasattr(nn.ModuleDict(), task["name"]):
-            raise ModelError(f"tasks: torch itself needs the name {task['name']!r}; call the task something else")
+        check_name(task["name"])
         options = {k: v for k, v in task.items() if k not in ("name", "kind", "labels", "loss_weight")}
         heads[task["name"]] = build_head(task["kind"], encoder.config.hidden_size, list(task["labels"]), options)
     weights = {task["name"]: task.get("loss_weight", 1.0) for task in tasks}
     return MultiTaskModel(encoder, heads, weights, shared_layers, uncertainty)
+
+
+def check_name(task: str) -> None:
+    """Raises ModelError for a name that no module can have."""
+    if hasattr(nn.ModuleDict(), task):
+        raise ModelError(f"tasks: torch itself needs the name {task!r}; call the task something else")
 
 
 def shared_layer(config: Any) -> nn.Module:

@@ -76,7 +76,7 @@ def test_few_shot_trains_on_a_few_and_evaluates_on_all(file, tmp_path):
     assert set(info["train"]["labels"]["intent"].values()) == {2} and info["eval"]["records"] == 100
 
 
-MISTAKES = {
+MISTAKES: dict[str, tuple[dict[str, float], str]] = {
     "one fold": ({"folds": 1}, "folds: must be at least 2, or 0 for none"),
     "fold too many": ({"folds": 3, "fold": 3}, "fold: is counted from 0; of 3 the last is 2"),
     "fold without folds": ({"fold": 1}, "fold: is counted from 0"),

@@ -110,7 +110,8 @@ def cmrc(prediction, answers, word_tokenize):
 # What the rules of either script look at, and pieces that meet several of them.
 PIECES = [*"aeinostx019 .,'\"?!;@#$%&()[]{}<>«»‘„|é٣\n　", *"京大中", "龥", "龦", "ω", "—", "–", "…", "……",
           "a ", "an ", "the ", "The-", " cat ", "''", "...", "'s", "'re ", "n't ", "'ll", "cannot ", "gonna", "wanna ",
-          "wanna'", "gimme", "lemme", "gotta", "more'n", "d'ye", "'tis", "'twas ", "st. ", "3,000", "u.s.", "x'm'}", "1's' ",
+          "wanna'", "gimme", "lemme", "gotta", "more'n", "d'ye", "'tis", "'twas ", "st. ", "3,000", "u.s.", "x'm'}",
+          "1's' ",
           *(mark for mark in REMOVED if mark != "……")]  # fmt: skip
 # nltk 3.10 has its regular expressions from the package regex, where combining marks (İ has one in lower case) and a
 # few other characters are letters, unlike in the standard library that it had when the script was written.

@@ -64,7 +64,7 @@ def predict(
         batch = to_device(batch, device)
         with autocast():
             output = model(batch, ones)
-        labels = {task: heads[task].decode(logits, batch) for task, logits in output.logits.items()}
+            labels = {task: heads[task].decode(logits, batch) for task, logits in output.logits.items()}
         sure = {t: heads[t].confidences(logits, batch) for t, logits in output.logits.items() if with_confidences}
         for i, sample_id in enumerate(batch["sample_id"].tolist()):
             rows.append((sample_id, {t: v[i] for t, v in labels.items()}, {t: v[i] for t, v in sure.items()}))

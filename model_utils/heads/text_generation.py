@@ -37,15 +37,15 @@ class Head(nn.Module):
         Args:
             labels: none.
             language: "en" or "zh", of the generated texts: how they are cut into words for the scores.
-            label_smoothing: of the sub-words.
-            generation: options of transformers' `generate`: max_new_tokens, num_beams, do_sample, top_p, …; with
-                do_sample the texts are a function of the sample ids.
+            label_smoothing: share of the probability that is spread evenly over the vocabulary.
+            generation: options of transformers' `generate`: max_new_tokens, num_beams, do_sample, top_p, …; those that
+                are not given here are as in the language model's generation_config.json.
         """
         super().__init__()
         if language not in ("en", "zh"):
             raise ValueError(f"unknown language {language!r}; there are en, zh")
         self.language, self.label_smoothing = language, label_smoothing
-        self.generation = {"max_new_tokens": 128, "num_beams": 1, "do_sample": False} | (generation or {})
+        self.generation = {"num_beams": 1, "do_sample": False, "use_cache": True} | (generation or {})
         self.generate: Callable[[Mapping[str, Any]], list[str]] | None = None
         """batch -> texts, set by the model"""
 
@@ -58,10 +58,11 @@ class Head(nn.Module):
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         """logits: (B, L, V), each from the target's sub-words before it."""
-        return F.cross_entropy(
-            logits.float().flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum",
-            label_smoothing=self.label_smoothing,
-        )  # fmt: skip
+        return torch.stack([self.text_loss(*text) for text in zip(logits, labels, strict=True)]).sum()
+
+    def text_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Of one text: fp32 copies of the whole batch's logits would be the largest tensors of a step."""
+        return F.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=self.label_smoothing)
 
     def decode(self, logits: torch.Tensor | None, batch: Mapping[str, Any]) -> list[str]:
         """Generated texts; the logits are not looked at, as they know the target."""
