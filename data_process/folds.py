@@ -45,7 +45,8 @@ def folds(
         places = deal_labels(labels, shares, seed)
     parts = [np.flatnonzero(places == number).tolist() for number in range(num_folds)]
     if not all(parts):
-        raise ValueError(f"{num_folds} folds are too many for {len(labels)} records" + " in groups" * (groups is not None))
+        grouped = " in groups" * (groups is not None)
+        raise ValueError(f"{num_folds} folds are too many for {len(labels)} records{grouped}")
     return parts
 
 
