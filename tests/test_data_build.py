@@ -422,7 +422,7 @@ def test_predictions(tmp_path: Path) -> None:
 
 
 def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code, *_ = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     figures, ids = capsys.readouterr().out.splitlines()
@@ -430,12 +430,26 @@ def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert ids.startswith("[2, ") and ids.endswith(", 3]")
 
 
+def section_of(title: str) -> str:
+    return README.partition(f"\n## {title}")[2].partition("\n## ")[0]
+
+
 def test_its_records_are_legal_and_say_the_same_in_every_format(tmp_path: Path) -> None:
-    _, *sections = re.split(r"\n\*\*", README[README.index("## Records") :])
+    _, *sections = re.split(r"\n\*\*", section_of("Records"))
     label, slots = LabelColumn("intent", "intent", "sequence"), LabelColumn("slots", "tags", "word")
-    schemas = [Schema("text", None, (label,)), Schema("text", "other", (label,)), Schema("tokens", None, (slots,))]
-    schemas.append(Schema("tokens", None, (label, slots)))
-    for section, schema in zip(sections, schemas, strict=True):
+    schemas = {  # how many formats each section shows
+        Schema("text", None, (label,)): 2,
+        Schema("text", "other", (label,)): 2,
+        Schema("tokens", None, (slots,)): 3,
+        Schema("tokens", None, (label, slots)): 3,
+        Schema("text", None, (LabelColumn("t", "topics", "multi_label"),)): 2,
+        Schema("text", "other", (LabelColumn("t", "score", "number"),)): 2,
+        Schema("tokens", None, (LabelColumn("t", "names", "entities"),)): 1,
+        Schema("question", "context", (LabelColumn("t", "answers", "answer"),)): 1,
+        Schema("text", "question", (LabelColumn("t", "answer", "choice"),), choices_column="choices"): 1,
+        Schema("text", None, (LabelColumn("t", "target", "text"),)): 2,
+    }
+    for section, (schema, number) in zip(sections, schemas.items(), strict=True):
         found = []
         for suffix, content in re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL):
             path = tmp_path / f"example.{suffix}"
@@ -443,7 +457,7 @@ def test_its_records_are_legal_and_say_the_same_in_every_format(tmp_path: Path) 
             assert scan(read_records(str(path)), schema, "required").num_records == 1
             [(_, record)] = read_records(str(path))
             found.append((schema.text(record), schema.text_pair(record), schema.gold(record)))
-        assert len(found) == (3 if schema.form == "words" else 2)
+        assert len(found) == number
         assert all(values == found[0] for values in found)
 
 
@@ -460,7 +474,7 @@ def imported_siblings(name: str) -> set[str]:
 
 
 def test_its_files_are_those_of_the_room_and_can_be_copied_as_it_says() -> None:
-    table = dict(re.findall(r"^\| `([\w./]+)` \|.*\|([^|]*)\|$", README, re.MULTILINE))
+    table = dict(re.findall(r"^\| `([\w./]+)` \|.*\|([^|]*)\|$", section_of("Files"), re.MULTILINE))
     folders = {f"{path.name}/" for path in ROOM.iterdir() if (path / "__init__.py").is_file()}
     assert set(table) == {path.name for path in ROOM.glob("*.py")} - {"__init__.py"} | folders
     for name, needed in table.items():
