@@ -129,7 +129,8 @@ def test_fit_saves_the_whitening_of_the_corpus(model: str, whitening: Path) -> N
 
 
 def test_apply_whitens_texts(model: str, corpus: str, whitening: Path, tmp_path: Path, capsys: Any) -> None:
-    run(whiten_embeddings, "apply", "--whitening", whitening, "--corpus", corpus, "--output_dir", tmp_path / "v")
+    argv = ["--corpus", corpus, "--batch_size", 2, "--output_dir", tmp_path / "v"]  # two chunks
+    run(whiten_embeddings, "apply", "--whitening", whitening, *argv)
     vectors = load_file(tmp_path / "v" / "vectors.safetensors")["vectors"]
     transform = Whitening.load(whitening / "whitening.safetensors").transform
     expected = transform(one_by_one(model, sentences(120), "first_last_mean"))
@@ -189,7 +190,7 @@ def test_hits_are_the_nearest_records_of_the_corpus(model: str, index: Path, tmp
 
 def test_dot_products(model: str, corpus: str, tmp_path: Path) -> None:
     run(semantic_search, "index", "--model", model, "--corpus", corpus, "--pooling", "cls", "--metric", "dot",
-        "--max_length", LONGEST, "--output_dir", tmp_path / "index")  # fmt: skip
+        "--max_length", LONGEST, "--batch_size", 2, "--output_dir", tmp_path / "index")  # fmt: skip
     queries = sentences(10, seed=1)
     scores = one_by_one(model, queries, "cls") @ one_by_one(model, sentences(120), "cls").T
     check(answers(tmp_path / "index", queries, tmp_path), queries, scores)
@@ -272,6 +273,8 @@ SEARCH = "search --index {index}"
         ("whiten", f"{FIT} --device gpu", "device: 'gpu' is none of auto, cpu"),
         ("whiten", "apply --whitening {tmp}/full --corpus {corpus} --output_dir {tmp}/out",
          "arguments: whitening: {tmp}/full holds no embedding.json"),
+        ("whiten", "apply --whitening {whitening} --corpus {corpus} --output_dir {tmp}/full", "arguments: output_dir:"),
+        ("search", f"{INDEX} --model {{model}} --output_dir {{tmp}}/full", "arguments: output_dir: {tmp}/full is"),
         ("search", INDEX, "arguments: model_name_or_path: give either this or a whitening"),
         ("search", f"{INDEX} --model {{model}} --whitening {{whitening}}", "arguments: model_name_or_path: give"),
         ("search", f"{INDEX} --whitening {{whitening}}", "arguments: whitening: pooling and max_length are those of"),
