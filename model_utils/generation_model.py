@@ -8,7 +8,7 @@ Encoder-decoder models read the source and write the target. Causal models go on
 left, so that source and target stand together in one row. B texts, S sub-words of the longest source, L of the target,
 V entries of the vocabulary.
 
-Copy together with: language_model.py, multitask_model.py, heads/ and what these name.
+Copy together with: language_model.py, encoder.py, multitask_model.py, loss_weights.py, heads/__init__.py, and the head.
 """
 
 import inspect

@@ -24,6 +24,8 @@ from model_utils.heads.multiple_choice import Head as ChoiceHead
 from model_utils.heads.sequence_classification import Head as SequenceHead
 from model_utils.heads.sequence_regression import Head as RegressionHead
 from model_utils.pooling import POOLING, pool
+from trainer.metrics import tune
+from trainer.prediction import Predictions
 
 HIDDEN = 6
 LABELS = ["a", "b", "c"]
@@ -167,6 +169,42 @@ def test_a_single_label_scores_its_presence() -> None:
     assert head.score(gold, gold) == {"micro_f1": 1.0, "macro_f1": 1.0, "exact_match": 1.0, "hamming_loss": 0.0}
 
 
+def test_tuned_thresholds_decide_better_and_a_class_without_positives_keeps_its_own() -> None:
+    head = MultiLabelHead(HIDDEN, LABELS, search_thresholds="per_class")
+    logits = torch.tensor([[-2.0, 1.0, 3.0], [-1.0, 2.0, -3.0], [-3.0, 0.5, -3.0], [-1.5, -1.0, -3.0]])
+    gold = [["a", "b"], ["a", "b"], [], ["a"]]
+    sure = head.confidences(logits, {})
+    before = head.score(head.decode(logits, {}), gold)
+    assert before["micro_f1"] == pytest.approx(2 * 2 / (4 + 5))
+    head.tune(sure, gold)
+    after = head.decode(logits, {})
+    assert after == [head.decide(row) for row in sure] == [["a", "b", "c"], ["a", "b"], [], ["a"]]
+    a, b, c = head.thresholds.tolist()
+    assert sure[2][0] < a < sure[0][0] and sure[2][1] < b < sure[0][1] and c == 0.5
+    assert head.score(after, gold)["micro_f1"] == pytest.approx(2 * 5 / (6 + 5))
+    assert head.tunes and not MultiLabelHead(HIDDEN, LABELS).tunes
+
+
+def test_a_data_set_without_gold_tunes_nothing() -> None:
+    head = MultiLabelHead(HIDDEN, LABELS, search_thresholds="global")
+    result = Predictions([0, 1], {"t": [["c"], None]}, {"t": [[0.9, 0.5, 0.1], None]})
+    tune({"t": head}, result, {"t": [None, None]})
+    assert head.thresholds.tolist() == [0.5] * 3 and result.labels == {"t": [["a", "b"], None]}
+
+
+def test_a_report_of_many_labels_has_a_row_for_each() -> None:
+    head = MultiLabelHead(HIDDEN, LABELS, threshold=0.25)
+    predicted, gold = [["a"], ["a", "b"], []], [["a"], ["new"], ["a"]]
+    report = head.report(predicted, gold, [[0.9, 0.2, 0.1], [0.6, 0.8, 0.1], [0.1, 0.1, 0.1]])
+    assert report["classes"] == {
+        "a": {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2, "threshold": 0.25},
+        "b": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0, "threshold": 0.25},
+        "c": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0, "threshold": 0.25},
+    }
+    # bins of a fifteenth: (0.1, 5 times, 1 gold), (0.2, none), (0.6, none), (0.8, none), (0.9, gold)
+    assert report["calibration"]["ece"] == pytest.approx((abs(1 - 0.5) + 0.2 + 0.6 + 0.8 + 0.1) / 9)
+
+
 # ------------------------------------------------------------------------------------------- sequence regression
 
 
@@ -230,7 +268,6 @@ def test_wrong_regressions(options: dict[str, Any], message: str) -> None:
 
 
 def test_regression_scores() -> None:
-    pytest.importorskip("model_utils.scores.ranking")
     head = RegressionHead(HIDDEN)
     predicted, gold = [1.0, 2.0, 4.0], [1.0, 3.0, 2.0]
     # ranks 1 2 3 and 1 3 2: rho = 1 - 6 * 2 / (3 * 8); deviations (-4/3, -1/3, 5/3) and (-1, 1, 0)

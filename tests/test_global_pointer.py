@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import BertConfig, BertModel
@@ -208,6 +208,7 @@ def test_large_scores_stay_finite() -> None:
 # ---------------------------------------------------------------------------------------------------------- decode
 
 
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=4), st.integers(0, 1000))
 def test_decode_finds_every_span_above_0_in_order(lengths: list[int], seed: int) -> None:
     head = Head(HIDDEN, TYPES)

@@ -41,7 +41,7 @@ CASES = [
     Case("sequence_classification"),
     Case("sequence_classification", {"pooling": "mean", "class_weights": {"a": 3.0}, "label_smoothing": 0.1}, True),
     Case("sequence_classification", {"pooling": "first_last_mean", "class_weights": "balanced", "focal_gamma": 2.0}),
-    Case("multi_label_classification"),
+    Case("multi_label_classification", {"search_thresholds": "global"}),
     Case("multi_label_classification", {"pooling": "max", "class_weights": "balanced", "label_smoothing": 0.1}, True),
     Case("multi_label_classification", {"class_weights": {"b": 2.0}, "focal_gamma": 0.5, "threshold": 0.3}),
     Case("sequence_regression", {"pooling": "mean"}),
@@ -193,14 +193,13 @@ def test_every_head_has_every_member(kind: str) -> None:
     assert isinstance(head.all_layers, bool) and isinstance(getattr(head, "EXACT", True), bool)
     assert isinstance(gold_optional(kind, {}), bool)
     documented = head_class.__globals__["__doc__"]
-    assert {name for name in (*MEMBERS, "EXACT", "gold_optional") if f"\n    {name}" not in documented} == set()
+    for name in (*MEMBERS, "EXACT", "gold_optional", "report", "tunes"):
+        assert f"\n    {name}" in documented
 
 
 @every_kind
 def test_perfect_predictions_have_perfect_scores(kind: str) -> None:
     cls = head_class(kind)
-    if cls.LABEL_LEVEL in ("number", "pair", "answer", "text"):
-        pytest.importorskip("model_utils.scores")
     if cls.LABEL_LEVEL == "text":
         pytest.importorskip("sacrebleu"), pytest.importorskip("rouge_score")
     head, references = cls(8, LABELS.get(cls.LABEL_LEVEL, [])), REFERENCES[cls.LABEL_LEVEL]
@@ -212,6 +211,38 @@ def test_perfect_predictions_have_perfect_scores(kind: str) -> None:
     others = head.score(perfect[1:] + perfect[:1], references)
     assert cls.MONITOR not in cls.LOWER_IS_BETTER and others[cls.MONITOR] < scores[cls.MONITOR] - 0.1
     assert all(others[name] > scores[name] for name in cls.LOWER_IS_BETTER)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in head_kinds() if hasattr(head_class(kind), "report")])
+def test_a_report_agrees_with_the_scores(kind: str) -> None:
+    cls = head_class(kind)
+    head, references = cls(8, LABELS.get(cls.LABEL_LEVEL, [])), REFERENCES[cls.LABEL_LEVEL]
+    perfect = [level_of(cls.LABEL_LEVEL).right(gold) for gold in references]
+    for predictions in (perfect, [*perfect[:2], perfect[3], perfect[2]]):
+        scores = head.score(predictions, references)
+        report = head.report(predictions, references, confidences(head, predictions))
+        json.dumps(report, allow_nan=False)
+        if "micro" in report:
+            name = "accuracy" if kind == "sequence_classification" else "f1"
+            assert report["micro"]["f1"] == pytest.approx(scores[name])
+        if "macro_f1" in scores:
+            rows = report["classes"].values()
+            assert sum(row["f1"] for row in rows) / len(rows) == pytest.approx(scores["macro_f1"])
+        if "confusions" in report:
+            matrix = report["confusions"]["matrix"]
+            right = sum(matrix[n][n] for n in range(len(matrix)))
+            assert right / sum(map(sum, matrix)) == pytest.approx(scores["accuracy"])
+        if "accuracy" in scores:
+            assert report["calibration"]["ece"] == pytest.approx(abs(scores["accuracy"] - 0.75))
+
+
+def confidences(head: Any, predictions: list[Any]) -> list[Any]:
+    """0.75 for every decision, in the form that the head's own have."""
+    if head.LABEL_LEVEL == "multi_label":
+        return [[0.75] * len(head.labels) for _ in predictions]
+    if head.LABEL_LEVEL in ("word", "entities"):
+        return [[0.75] * len(parts) for parts in predictions]
+    return [0.75] * len(predictions)
 
 
 # ----------------------------------------------------------------------------------------------------------- loss

@@ -69,7 +69,8 @@ def tune(heads: Mapping[str, Any], result: Any, references: Labels) -> None:
         if getattr(head, "tunes", False):
             columns = zip(result.confidences[task], references[task], strict=True)
             known = [column for column in columns if column[1] is not None]
-            head.tune(*map(list, zip(*known, strict=True)))
+            if known:
+                head.tune(*map(list, zip(*known, strict=True)))
             result.labels[task] = [None if sure is None else head.decide(sure) for sure in result.confidences[task]]
 
 

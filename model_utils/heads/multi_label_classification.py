@@ -19,6 +19,8 @@ from ..inputs import record_mean
 from ..losses import binary_cross_entropy, refuse_both
 from ..pooling import check_pooling, pool
 
+NOTHING = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}  # of a class that is neither predicted nor gold
+
 
 class Head(nn.Module):
     """Pooling, dropout, linear layer, binary cross-entropy of each class."""
@@ -130,7 +132,7 @@ class Head(nn.Module):
         classes = {}
         for number, label in enumerate(self.labels):
             chosen = [str(label in labels) for labels in predictions]
-            figures = class_report(chosen, [str(row[number]) for row in gold])["classes"].get("True", {"support": 0})
+            figures = class_report(chosen, [str(row[number]) for row in gold])["classes"].get("True", NOTHING)
             classes[label] = figures | {"threshold": self.thresholds[number].item()}
         sure, right = flatten(confidences, gold)
         return {"classes": classes, "calibration": calibration(sure, right)}
