@@ -251,6 +251,30 @@ from crf import CRF
 crf = CRF(3, labels=["O", "B-x", "I-x"])
 assert crf.decode(torch.tensor([[[0.0, 1.0, 9.0], [0.0, 0.0, 9.0]]])) == [[1, 2]]
 """,
+    "model_utils/scores/answers.py": """
+from answers import score_answers
+assert score_answers(["the Eiffel tower"], [["Eiffel Tower", "tower"]]) == {"exact_match": 1.0, "f1": 1.0}
+assert round(score_answers(["山东省北部"], [["山东省"]], language="zh")["f1"], 9) == 0.75
+""",
+    "model_utils/scores/texts.py": """
+from texts import chinese_tokens
+assert chinese_tokens("我爱NLP。") == ["我", "爱", "nlp"]
+""",
+    "model_utils/scores/classification.py": """
+from classification import calibration, class_report, confusions, entity_report
+report = class_report(["a", "b", "b"], ["a", "a", "b"])
+assert report["classes"]["a"] == {"precision": 1.0, "recall": 0.5, "f1": 2 / 3, "support": 2}
+assert confusions(["b"], ["a"])["largest"] == [{"reference": "a", "prediction": "b", "count": 1}]
+assert calibration([1.0, 0.0], [True, False])["ece"] == 0 and entity_report([["B-x"]], [["B-x"]])["micro"]["f1"] == 1
+""",
+    "model_utils/scores/thresholds.py": """
+from thresholds import search_thresholds
+assert search_thresholds([[0.2], [0.4]], [[False], [True]], how="global", average="macro")[0] == (0.2 + 0.4) / 2
+""",
+    "model_utils/scores/ranking.py": """
+from ranking import score_rankings, spearman
+assert score_rankings([["b", "a"]], [{"a"}], k=2)["mrr@2"] == 0.5 and spearman([0.1, 0.8], [0, 5]) > 0.999
+""",
     "trainer/early_stopping.py": """
 from early_stopping import EarlyStopping
 stopping = EarlyStopping("f1", patience=2)

@@ -111,8 +111,7 @@ def cmrc(prediction, answers, word_tokenize):
 PIECES = [*"aeinostx019 .,'\"?!;@#$%&()[]{}<>«»‘„|é٣\n　", *"京大中", "龥", "龦", "ω", "—", "–", "…", "……",
           "a ", "an ", "the ", "The-", " cat ", "''", "...", "'s", "'re ", "n't ", "'ll", "cannot ", "gonna", "wanna ",
           "wanna'", "gimme", "lemme", "gotta", "more'n", "d'ye", "'tis", "'twas ", "st. ", "3,000", "u.s.", "x'm'}",
-          "1's' ",
-          *(mark for mark in REMOVED if mark != "……")]  # fmt: skip
+          "1's' ", *(mark for mark in REMOVED if mark != "……")]  # fmt: skip
 # nltk 3.10 has its regular expressions from the package regex, where combining marks (İ has one in lower case) and a
 # few other characters are letters, unlike in the standard library that it had when the script was written.
 PLAIN = st.characters(categories=["Lu", "Ll", "Lo", "Nd", "Po", "Ps", "Pe", "Zs"], exclude_characters="İ")
@@ -150,6 +149,11 @@ def test_chinese_is_cmrc_2018(word_tokenize, question):
     prediction, answers = question
     answers = answers if any(answer.strip() for answer in answers) else ["北京"]
     assert score_answer(prediction, answers, "zh") == cmrc(prediction, answers, word_tokenize)
+
+
+def test_chinese_punctuation_is_the_scripts_list():
+    for mark in {*string.punctuation, *"‘’“”…—–・·．｡ ", *(mark for mark in REMOVED if mark != "……")}:
+        assert score_answer(f"北{mark}京", ["北京"], "zh")[0] == (mark in REMOVED)
 
 
 def test_words_between_chinese_characters_are_those_of_nltk(word_tokenize):
