@@ -259,6 +259,7 @@ EXAMPLES: dict[str, list[Example]] = {
                           "dev.tsv": 'qid\tlabel\ttext_a\n0\t1\t很好,推荐\n1\t0\t"差"\n',
                           "test.tsv": "qid\ttext_a\n0\t一般\n"},
          {"train": SENTIMENT, "dev": SENTIMENT, "test": [labelled("一般")]}),
+        ("header in capitals", {"dev.tsv": f"{BOM}Label\t {BOM}Text_A\n1\t很好,推荐\n"}, {"dev": SENTIMENT[:1]}),
         ("header, commas", {"ChnSentiCorp_htl_all.csv": f'{BOM}label,review\n1,"很好,推荐"\n0,"""差"""\n'},
          {"all": SENTIMENT}),
         ("a value of several lines", {"a.csv": 'label,review\n1,"一\n\n二"\n'},

@@ -44,6 +44,8 @@ REFUSED: list[tuple[str, str, str | bytes, int, str]] = [
     # fields
     ("lcqmc", "a.tsv", GOOD_PAIR + "c\td\n", 2, r"2 columns, expected 3 \(text_a, text_b, label\) between '\\t'"),
     ("lcqmc", "a.tsv", GOOD_PAIR + "c\td\te\t1\n", 2, r"4 columns, expected 3"),
+    ("atec", "a.csv", "1\ta\tb\n2\tc\td\t1\n3\te\tf\t0\n", 1, r"3 columns, expected 4 \(id, text_a, text_b, label\)"),
+    ("lcqmc", "a.tsv", "sentence1\tsentence2\tlabel\n" + GOOD_PAIR + "1\ta\tb\t1\n", 3, r"4 columns, expected 3"),
     ("lcqmc", "a.csv", "sentence1,sentence2,label\na,b,1\nc,d,1,\n", 3, r"4 columns, expected 3"),
     ("lcqmc", "a.tsv", GOOD_PAIR + " \td\t1\n", 2, r"text_a: is empty"),
     ("afqmc", "a.json", CLUE + '{"sentence1": "a", "label": "1"}\n', 2,
@@ -220,6 +222,14 @@ def test_what_concerns_the_whole_file_is_refused_also_with_skip(
         assert refused.value.where == str(tmp_path / "train" / where)
         assert re.search(message, str(refused.value)), str(refused.value)
         assert not (tmp_path / "out").exists()
+
+
+def test_a_header_is_believed_also_where_all_rows_have_another_width(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", "sentence1\tsentence2\tlabel\n1\ta\tb\t1\n2\ta\tb\t0\n")
+    with pytest.raises(DataError, match=r":2: 4 columns, expected 3 \(text_a, text_b, label\)"):
+        convert("lcqmc", [path], tmp_path / "out")
+    with pytest.raises(DataError, match=r"none of its 2 records can be used; the first: .*:2: 4 columns, expected 3"):
+        convert("lcqmc", [path], tmp_path / "out", on_bad_record="skip")
 
 
 GOOD = st.lists(st.sampled_from(["a\tb\t1", "\ufeffa\tb\t０", ""]), min_size=4, max_size=20)
