@@ -256,6 +256,7 @@ def joined_references(data: Sequence[Data], part: str, tasks: Sequence[str]) -> 
     """The function sample ids -> task -> references, None where there is none.
 
     data: data sets that have the part; their records are numbered on from one to the next.
+    tasks: names of all tasks.
     """
     rows = [one.rows(part) for one in data]
     firsts = list(accumulate(map(len, rows), initial=0))

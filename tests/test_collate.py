@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import data_loader.collate
 from data_loader.collate import Collator, blank, pad
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
@@ -184,3 +185,121 @@ def test_pad():
     assert real.tolist() == [[True, True, False], [False, False, False], [True, False, False]]
     with pytest.raises(ValueError):
         pad([[1, 2, 3]], 2, 0)
+
+
+# several inputs per record, the left side, every level
+
+
+@st.composite
+def rows(draw: Any) -> list[dict[str, Any]]:
+    """Records with several inputs each, and places of words in them."""
+    batch = []
+    for number in range(draw(st.integers(1, 5))):
+        lengths = draw(st.lists(st.integers(1, 7), min_size=1, max_size=4))
+        total = sum(lengths)
+        starts = sorted(draw(st.sets(st.integers(0, total - 1), max_size=total)))
+        ids = list(range(100 * number + 1, 100 * number + total + 1))
+        batch.append({"sample_id": number, "input_ids": ids, "token_type_ids": [n % 2 for n in ids],
+                      "row_lengths": lengths, "word_starts": starts, "char_starts": [7 * n for n in starts],
+                      "char_ends": [7 * n + 3 for n in starts], "labels": {}})  # fmt: skip
+    return batch
+
+
+@UNHURRIED
+@given(features=rows(), multiple=st.sampled_from([1, 4, 8]), side=st.sampled_from(["right", "left"]))
+def test_several_inputs_against_a_loop(features, multiple, side):
+    """Number by number: each input of each record is a row, and a place is counted over the rows of its record."""
+    batch = Collator(9, {}, multiple, side)(features)
+    width = batch["input_ids"].shape[1]
+    longest = max(length for feature in features for length in feature["row_lengths"])
+    assert width % multiple == 0 and width - multiple < longest <= width
+    row = 0
+    for number, feature in enumerate(features):
+        ids, types = iter(feature["input_ids"]), iter(feature["token_type_ids"])
+        places = {}  # number of the sub-word in the record -> place in its rows
+        for length in feature["row_lengths"]:
+            first = width - length if side == "left" else 0
+            for column in range(width):
+                real = first <= column < first + length
+                found = [int(batch[name][row, column]) for name in ("input_ids", "token_type_ids", "attention_mask")]
+                assert found == ([next(ids), next(types), 1] if real else [9, 0, 0])
+                if real:
+                    places[len(places)] = (row - sum(map(num_inputs, features[:number]))) * width + column
+            row += 1
+        kept = batch["word_mask"][number]
+        assert batch["word_starts"][number][kept].tolist() == [places[start] for start in feature["word_starts"]]
+        assert not batch["word_starts"][number][~kept].any()
+        for name in ("char_starts", "char_ends"):
+            assert batch[name][number][kept].tolist() == feature[name]
+            assert not batch[name][number][~kept].any()
+        real_inputs = [n < num_inputs(feature) for n in range(max(map(num_inputs, features)))]
+        assert batch["input_mask"][number].tolist() == real_inputs
+    assert row == len(batch["input_ids"])
+
+
+def num_inputs(feature):
+    return len(feature["row_lengths"])
+
+
+@UNHURRIED
+@given(features=features())
+def test_left_padding_is_the_mirror_of_right_padding(features):
+    """For records of one input each, where it is turned round and the places with it."""
+    turned = [{**f, "input_ids": f["input_ids"][::-1]} for f in features]
+    if "token_type_ids" in features[0]:
+        turned = [{**t, "token_type_ids": f["token_type_ids"][::-1]} for t, f in zip(turned, features, strict=True)]
+    right, left = Collator(3, LEVELS, 4)(features), Collator(3, LEVELS, 4, "left")(turned)
+    width = right["input_ids"].shape[1]
+    for name in {"input_ids", "attention_mask", "token_type_ids"} & right.keys():
+        assert torch.equal(left[name], right[name].flip(1))
+    if "word_starts" in right:
+        lengths = torch.tensor([len(f["input_ids"]) for f in features])[:, None]
+        shifted = (right["word_starts"] + width - lengths).masked_fill(~right["word_mask"], 0)
+        assert torch.equal(left["word_starts"], shifted)
+    assert_same(left["labels"], right["labels"])
+
+
+ABSENT, NAN = -100, float("nan")
+EXAMPLES: dict[str, tuple[list[Any], Any, torch.dtype]] = {
+    "sequence": ([2, None, 0], [2, ABSENT, 0], torch.int64),
+    "choice": ([3, 1, None], [3, 1, ABSENT], torch.int64),
+    "number": ([0.5, None, -3.0], [0.5, NAN, -3.0], torch.float32),
+    "pair": ([float("inf"), None, 0.0], [float("inf"), NAN, 0.0], torch.float32),
+    "word": ([[4], None, [1, 0]], [[4, ABSENT, ABSENT], [ABSENT] * 3, [1, 0, ABSENT]], torch.int64),
+    "answer": ([[1, 2], None, [0, 0]], [[1, 2], [ABSENT, ABSENT], [0, 0]], torch.int64),
+    "multi_label": ([[-1], [-1, 4, 2], None], [[-1, ABSENT, ABSENT], [-1, 4, 2], [ABSENT] * 3], torch.int64),
+    "text": ([[7, 8, 1], None, [1]], [[7, 8, 1], [ABSENT] * 3, [1, ABSENT, ABSENT]], torch.int64),
+    "entities": (
+        [[[-1, -1, -1], [5, 0, 1]], [(-1, -1, -1)], None],
+        [[[-1] * 3, [5, 0, 1]], [[-1] * 3, [ABSENT] * 3], [[ABSENT] * 3] * 2],
+        torch.int64,
+    ),
+}
+
+
+def labelled(values: list[Any]) -> list[dict[str, Any]]:
+    words = {"word_starts": [0, 1, 2], "num_words": 3}
+    return [{"sample_id": n, "input_ids": [1] * 4, **words, "labels": {"task": v}} for n, v in enumerate(values)]
+
+
+@pytest.mark.parametrize("level", data_loader.collate.LEVELS)
+def test_labels_of_each_level(level):
+    values, expected, dtype = EXAMPLES[level]
+    for number, value in enumerate(values):  # in any order
+        rows, wanted = values[number:] + values[:number], torch.tensor(expected[number:] + expected[:number])
+        found = Collator(0, {"task": level})(labelled(rows))["labels"]["task"]
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, wanted.to(dtype), rtol=0, atol=0, equal_nan=True)
+        alone = Collator(0, {"task": level})(labelled([value]))["labels"]
+        assert ("task" in alone) == (value is not None)
+
+
+@pytest.mark.parametrize("level", data_loader.collate.LEVELS)
+def test_the_gold_of_a_stand_in_is_unknown_but_has_its_shape(level):
+    values, expected, dtype = EXAMPLES[level]
+    blanks = [blank(feature) for feature in labelled(values)]
+    found = Collator(0, {"task": level})(blanks)["labels"]["task"]
+    assert found.shape == torch.tensor(expected).shape
+    nothing = torch.full_like(found, NAN if dtype == torch.float32 else ABSENT)
+    torch.testing.assert_close(found, nothing, equal_nan=True)
+    assert blanks[0]["input_ids"] == [1] * 4 and blanks[0]["sample_id"] == -1

@@ -130,3 +130,107 @@ def test_the_configs_of_the_repository_are_valid(monkeypatch):
     for path in sorted((ROOT / "configs").glob("*.yaml")):
         args = get_args(["--config", str(path)])
         assert args.output_dir == f"output/{path.stem}", path
+
+
+# several data sets
+
+
+TWO = [
+    {"name": "intent", "kind": "sequence_classification", "label_column": "intent"},
+    {"name": "slots", "kind": "word_tagging", "label_column": "tags"},
+]
+
+
+def with_data_sets(*entries, **options):
+    """Checked arguments with these data sets; train_file is that of all that do not have another."""
+    given = {"tasks": TWO, "train_file": "sample:joint", "do_train": True} | options
+    args = Arguments(datasets=list(entries), **given)
+    config.check(args)
+    return args
+
+
+def test_a_data_set_has_its_own_options_and_else_those_of_all():
+    own = {"tasks": ["intent"], "label_columns": {"intent": "label"}, "text_column": "query", "batch_size": 8}
+    other = {"train_file": None, "eval_file": "sample:joint", "tag_scheme": "bmes"}
+    args = with_data_sets(
+        {"name": "a", **own}, {"name": "b", **other}, batch_size=16, text_column="tokens", eval_ratio=0.2
+    )
+    from_yaml = ["--tasks", yaml.safe_dump(TWO), "--datasets", yaml.safe_dump(args.datasets)]
+    assert get_args([*SAMPLE, *from_yaml]).datasets == args.datasets
+    first, second = config.data_sets(args, args.tasks)
+    assert first == {
+        "name": "a", "tasks": ["intent"], "label_columns": {"intent": "label", "slots": "tags"},
+        "train_file": "sample:joint", "eval_file": None, "test_file": None, "predict_file": None, "eval_ratio": 0.2,
+        "test_ratio": 0.0, "text_column": "query", "text_pair_column": None, "choices_column": None, "prompt": "{text}",
+        "tag_scheme": "iob2", "on_bad_record": "error", "batch_size": 8, "eval_batch_size": 64,
+    }  # fmt: skip
+    assert (second["tasks"], second["label_columns"]) == (["intent", "slots"], {"intent": "intent", "slots": "tags"})
+    assert (second["train_file"], second["eval_file"], second["tag_scheme"], second["batch_size"]) == (
+        None, "sample:joint", "bmes", 16,
+    )  # fmt: skip
+    [only] = config.data_sets(get_args(SAMPLE), get_args(SAMPLE).tasks)
+    assert (only["name"], only["tasks"], only["label_columns"]) == ("data", ["topic"], {"topic": "label"})
+    assert only["train_file"] == "sample:joint" and set(only) == set(first)
+
+
+def test_options_of_a_data_set_are_options_of_all():
+    fields = {field.name for field in dataclasses.fields(Arguments)}
+    assert set(config.DATA_SET) <= fields and len(set(config.DATA_SET)) == len(config.DATA_SET)
+
+
+WRONG_DATA_SETS = {
+    "no name": ({"tasks": ["intent"]}, "datasets[1]: needs name: letters, digits and _ only"),
+    "a path as a name": ({"name": "../b"}, "datasets[1]: needs name: letters, digits and _ only"),
+    "a number as a name": ({"name": 3}, "datasets[1]: needs name: letters, digits and _ only"),
+    "the same name": ({"name": "a"}, "datasets: names must differ, found ['a', 'a']"),
+    "typo": ({"name": "b", "batchsize": 3}, "datasets[1]: batchsize: unknown option; did you mean batch_size?"),
+    "not its own": ({"name": "b", "lr": 1e-3}, "datasets[1]: lr: unknown option; a data set may have train_file, "),
+    "text for a number": ({"name": "b", "batch_size": "8"}, "datasets[1]: batch_size: '8' is no value of --batch_size"),
+    "fraction": ({"name": "b", "batch_size": 8.0}, "datasets[1]: batch_size: 8.0 is no value of --batch_size"),
+    "boolean": ({"name": "b", "eval_ratio": True}, "datasets[1]: eval_ratio: True is no value of --eval_ratio"),
+    "number for text": ({"name": "b", "text_column": 3}, "datasets[1]: text_column: 3 is no value of --text_column"),
+    "no text": ({"name": "b", "text_column": None}, "datasets[1]: text_column: None is no value of --text_column"),
+    "no choice": ({"name": "b", "tag_scheme": "bio"}, "datasets[1]: tag_scheme: 'bio' is no value of --tag_scheme"),
+    "no file": ({"name": "b", "eval_file": "no.csv"}, "datasets[1]: eval_file: there is no file no.csv (paths count"),
+    "zero": ({"name": "b", "batch_size": 0}, "datasets[1]: batch_size: must be above 0"),
+    "below zero": ({"name": "b", "eval_batch_size": -1}, "datasets[1]: eval_batch_size: must be above 0"),
+    "share": ({"name": "b", "test_ratio": 1}, "datasets[1]: test_ratio: must be at least 0 and below 1"),
+    "shares": ({"name": "b", "test_ratio": 0.9}, "datasets[1]: eval_ratio: eval_ratio + test_ratio must stay below 1"),
+    "prompt": ({"name": "b", "prompt": "Say it"}, "datasets[1]: prompt: must have {text} in it, which stands for the"),
+    "unknown task": ({"name": "b", "tasks": ["slot"]}, "datasets[1]: no task 'slot'; there are intent, slots"),
+    "unknown column": ({"name": "b", "label_columns": {"x": "y"}}, "datasets[1]: no task 'x'; there are intent, slots"),
+    "one task": ({"name": "b", "tasks": "intent"}, "datasets[1]: tasks must be a list of their names, found 'intent'"),
+    "no tasks": ({"name": "b", "tasks": []}, "datasets[1]: tasks must be a list of their names, found []"),
+    "null tasks": ({"name": "b", "tasks": None}, "datasets[1]: tasks must be a list of their names, found None"),
+    "tasks as in tasks": ({"name": "b", "tasks": [{"name": "intent"}]}, "datasets[1]: tasks must be a list of their"),
+    "a task twice": ({"name": "b", "tasks": ["slots"] * 2}, "datasets[1]: tasks must differ, found ['slots', 'slots']"),
+    "columns": ({"name": "b", "label_columns": ["y"]}, "datasets[1]: label_columns must be {task: column}, found ["),
+    "a column": ({"name": "b", "label_columns": {"slots": 1}}, "datasets[1]: label_columns must be {task: column}, "),
+    "unread": ({"name": "b", "tasks": ["intent"]}, "datasets: none has the task slots"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_DATA_SETS)
+def test_mistakes_in_a_data_set_name_it(name):
+    entry, expected = WRONG_DATA_SETS[name]
+    with pytest.raises(ConfigError) as caught:
+        with_data_sets({"name": "a", "tasks": ["intent"]}, entry)
+    assert str(caught.value).startswith(f"arguments: {expected}") and "\n" not in str(caught.value)
+
+
+def test_what_is_needed_may_be_in_a_data_set():
+    entries = {"name": "a", "train_file": "sample:joint"}, {"name": "b"}
+    assert with_data_sets(*entries, train_file=None).train_file is None
+    with pytest.raises(ConfigError, match=r"^arguments: train_file: needed by do_train$"):
+        with_data_sets({"name": "a"}, train_file=None)
+    with pytest.raises(ConfigError, match=r"^arguments: predict_file: needed by do_predict$"):
+        with_data_sets(*entries, do_predict=True)
+    with pytest.raises(ConfigError, match=r"^arguments: streaming: reads one data set, and there are 2 to train on$"):
+        with_data_sets(*entries, streaming=True)
+
+
+def test_files_of_a_data_set_are_found_in_data_dir(monkeypatch, tmp_path):
+    (tmp_path / "train.jsonl").write_text("{}")
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    args = with_data_sets({"name": "a", "train_file": "data/train.jsonl"})
+    assert args.datasets[0]["train_file"] == str(tmp_path / "train.jsonl")

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from data_loader.collate import Collator
+from model_utils.inputs import at_places
 from tests.test_train_step import micro_batches
-from tests.tiny import tiny_features, tiny_model, tiny_trainer
+from tests.tiny import collate, tiny_features, tiny_model, tiny_trainer
 from trainer.memory import BatchSplitter, OutOfMemory, split
 
 
@@ -67,6 +69,56 @@ def test_later_groups_and_a_resumed_run_are_cut_at_once(tmp_path):
     refused = limited(again.train_step, 4)
     again.train()
     assert refused == []
+
+
+def several(features, tokens=5):
+    """The same records, cut into inputs of at most so many sub-words; also with a label of each shape."""
+    cut = []
+    for number, feature in enumerate(features):
+        whole, rest = divmod(len(feature["input_ids"]), tokens)
+        lengths = [tokens] * whole + [rest] * bool(rest)
+        more = {"score": float(number), "types": [-1] * (number % 3 + 1), "names": [[number, 0, 0]] * (number % 2 + 1)}
+        cut.append({**feature, "row_lengths": lengths, "labels": {**feature["labels"], **more}})
+    return cut
+
+
+def test_records_with_several_inputs_are_cut_between_records():
+    """Each piece holds its records' inputs, and the place of each word is still its sub-word."""
+    features = several(tiny_features(7))
+    levels = {"intent": "sequence", "slots": "word", "score": "number", "types": "multi_label", "names": "entities"}
+    batch = Collator(0, levels)(features)
+    expected = at_places(batch["input_ids"][..., None], batch["word_starts"], batch)
+    counts = [len(feature["row_lengths"]) for feature in features]
+    assert len(set(counts)) > 1
+    for parts in (1, 2, 3, 7, 9):
+        pieces = split(batch, parts)
+        assert [piece["sample_id"].tolist() for piece in pieces] == [
+            part.tolist() for part in torch.arange(7).tensor_split(min(parts, 7))
+        ]
+        for piece in pieces:
+            own = sum(counts[number] for number in piece["sample_id"].tolist())
+            assert {len(piece[name]) for name in ("input_ids", "attention_mask", "token_type_ids")} == {own}
+            assert piece["input_mask"].sum() == own
+        found = [at_places(piece["input_ids"][..., None], piece["word_starts"], piece) for piece in pieces]
+        assert torch.equal(torch.cat(found), expected)
+        for name in ("input_ids", "attention_mask", "token_type_ids", "input_mask", "word_mask"):
+            assert torch.equal(torch.cat([piece[name] for piece in pieces]), batch[name])
+        for task, labels in batch["labels"].items():
+            assert torch.equal(torch.cat([piece["labels"][task] for piece in pieces]), labels)
+
+
+def test_halving_windows_leaves_the_gradient_unchanged():
+    batch = collate()([{**feature, "labels": tiny["labels"]} for feature, tiny in zip(
+        several(tiny_features(8)), tiny_features(8), strict=True)])  # fmt: skip
+    gradients = []
+    for parts in (1, 4):
+        model = tiny_model(dropout=0.0).double().train()
+        for piece in split(batch, parts):
+            model(piece, model.num_items(batch["labels"])).loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 20
+    for name in gradients[0]:  # the CRF computes in fp32
+        torch.testing.assert_close(gradients[1][name], gradients[0][name], rtol=1e-4, atol=1e-6, msg=name)
 
 
 @pytest.mark.parametrize(("on_oom", "fits"), [("stop", 4), ("halve", 0)])

@@ -6,7 +6,8 @@
     pieces = splitter(group)            # twice as many micro-batches, now and from now on
 
 Losses are normalised over the whole group (step.py), so halves give the gradient of the whole, up to rounding. Dropout
-draws other masks, and an attack that normalises by micro-batch (FGM) takes other directions. torch only.
+draws other masks, an attack that normalises by micro-batch (FGM) takes other directions, and a loss that compares the
+records of a micro-batch (contrastive ones) has fewer to compare. torch only.
 """
 
 import logging
