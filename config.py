@@ -105,7 +105,7 @@ class DataArguments:
     stride: int = 0
     """sub-words that neighbouring windows of a long text share: nothing is cut; 0 = off"""
     max_target_length: int = 128
-    """longest text to be generated in training, in sub-words; longer ones are cut"""
+    """longest text to be generated, in sub-words; longer ones are cut in training"""
     streaming: bool = False
     """read and encode training records on the fly (.jsonl or .txt of any size) instead of caching them"""
     num_workers: int = 0
@@ -119,7 +119,8 @@ class ModelArguments:
     """Model"""
 
     model_name_or_path: str = "scratch:small"
-    """a hub name, a local folder, package:NAME/FOLDER (inside an installed package), or scratch:{tiny,small,base}"""
+    """a hub name, a local folder, package:NAME/FOLDER (inside an installed package), or scratch:{tiny,small,base};
+    for text_generation scratch:small is a T5, scratch:gpt-small a GPT-2"""
     scratch_vocab_size: int = 8000
     """entries of the tokenizer that scratch:… trains on train_file"""
     extra_tokens: list[str] = field(default_factory=list)

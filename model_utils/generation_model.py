@@ -95,9 +95,9 @@ class GenerationModel(nn.Module):
     def generate(self, batch: Mapping[str, Any]) -> list[str]:
         """Texts, without special tokens.
 
-        With do_sample they are a function of the batch (its records, their order, the sample id of the first) and the
-        weights: the same on any rank, in any order of the batches, before or after a resume. Other batch sizes draw
-        other texts. torch's generators are left as they were.
+        With do_sample they are a function of the weights and the batch (its records in their order, the sample id of
+        the first): the same on any rank, in any order of the batches, before or after a resume. Records that are
+        batched in another way draw other texts. torch's generators are left as they were.
         """
         options = {"max_new_tokens": self.max_target_length, **self.heads[self.task].generation}
         devices = [batch["input_ids"].device] if batch["input_ids"].is_cuda else []

@@ -38,8 +38,8 @@ class Head(nn.Module):
             labels: none.
             language: "en" or "zh", of the generated texts: how they are cut into words for the scores.
             label_smoothing: share of the probability that is spread evenly over the vocabulary.
-            generation: options of transformers' `generate`: max_new_tokens, num_beams, do_sample, top_p, …; those that
-                are not given here are as in the language model's generation_config.json.
+            generation: options of transformers' `generate`: max_new_tokens, num_beams, do_sample, top_p, …; greedy
+                where nothing is said. Others are as in the language model's generation_config.json.
         """
         super().__init__()
         if language not in ("en", "zh"):

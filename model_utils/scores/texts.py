@@ -71,10 +71,11 @@ def metrics(language: str) -> tuple[Any, Any, Any]:
         raise ValueError(f"unknown language {language!r}; there are {', '.join(BLEU_TOKENIZER)}")
     try:
         from rouge_score.rouge_scorer import RougeScorer
+        from rouge_score.tokenizers import DefaultTokenizer
         from sacrebleu.metrics import BLEU, CHRF
     except ImportError as error:
         raise MissingLibrary(f"scores of generated texts need: pip install sacrebleu rouge-score ({error})") from error
-    tokenizer = SimpleNamespace(tokenize=chinese_tokens) if language == "zh" else None
+    tokenizer = SimpleNamespace(tokenize=chinese_tokens) if language == "zh" else DefaultTokenizer()  # None is logged
     return BLEU(tokenize=BLEU_TOKENIZER[language]), CHRF(), RougeScorer(ROUGE_TYPES, tokenizer=tokenizer)
 
 
