@@ -216,7 +216,7 @@ def test_several_inputs_against_a_loop(features, multiple, side):
     row = 0
     for number, feature in enumerate(features):
         ids, types = iter(feature["input_ids"]), iter(feature["token_type_ids"])
-        places = {}  # number of the sub-word in the record -> place in its rows
+        places: dict[int, int] = {}  # number of the sub-word in the record -> place in its rows
         for length in feature["row_lengths"]:
             first = width - length if side == "left" else 0
             for column in range(width):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -143,7 +144,7 @@ TWO = [
 
 def with_data_sets(*entries, **options):
     """Checked arguments with these data sets; train_file is that of all that do not have another."""
-    given = {"tasks": TWO, "train_file": "sample:joint", "do_train": True} | options
+    given: Any = {"tasks": TWO, "train_file": "sample:joint", "do_train": True} | options
     args = Arguments(datasets=list(entries), **given)
     config.check(args)
     return args

@@ -96,14 +96,14 @@ def test_from_a_file_to_predictions(level: str, tmp_path: Path) -> None:
     confidences = {"task": [0.5, None, [0.25, None]]}
     for predictions, num_wrong in ((best, 0), ([best[0], wrong, best[2]], 1)):
         arguments: Any = (path, rows, data.schema, [2, 0, 1], {"task": predictions}, confidences)
-        assert write_predictions(*arguments, only_wrong=True) == (3 if never_right else num_wrong)
+        assert write_predictions(*arguments, True) == (3 if never_right else num_wrong)
         assert write_predictions(*arguments) == 3
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [line["sample_id"] for line in lines] == [2, 0, 1]
     columns = [name for name in ("text", "other", "choices") if name in records[0]]
-    assert lines[1] == {
+    texts = {name: records[0][name] for name in columns}
+    assert lines[1] == texts | {
         "sample_id": 0,
-        **{name: records[0][name] for name in columns},
         "predictions": {"task": shown},
         "confidences": {"task": None},
         "gold": {"task": level_of(level).shown(references[0], records[0], data.schema)},
@@ -114,7 +114,7 @@ def test_from_a_file_to_predictions(level: str, tmp_path: Path) -> None:
 
 def test_predictions_without_gold(tmp_path: Path) -> None:
     """A record of a file to predict may lack gold, and then its context may be a list of words."""
-    records = [{"text": "who", "other": ["play", "yesterday"]}, {"text": "who", "other": CONTEXT, "gold": None}]
+    records: list[dict[str, Any]] = [{"text": "who", "other": ["play", "yesterday"]}, {"text": "who", "other": CONTEXT, "gold": None}]
     data = read(write(tmp_path / "new.jsonl", records), "answer", tmp_path, part="predict", text_pair_column="other")
     data.set_encoder(train_tokenizer(TEXTS, 120), 32)
     path = tmp_path / "predictions.jsonl"
@@ -146,9 +146,9 @@ def test_pairs_that_need_no_gold(tmp_path: Path) -> None:
 @pytest.fixture
 def two(tmp_path: Path) -> list[Data]:
     """Texts with intents and topics; words with intents and slots."""
-    texts = [{"text": word, "what": label, "topics": topics} for word, label, topics in (
+    texts: list[dict[str, Any]] = [{"text": word, "what": label, "topics": topics} for word, label, topics in (
         ("play", "x", ["b"]), ("wake", "y", []), ("it", "x", ["c", "a"]))]  # fmt: skip
-    words = [{"text": ["me"], "intent": "z", "tags": ["B-s"]}, {"text": "it at", "intent": "x", "tags": "O O"}]
+    words: list[dict[str, Any]] = [{"text": ["me"], "intent": "z", "tags": ["B-s"]}, {"text": "it at", "intent": "x", "tags": "O O"}]
     first = [LabelColumn("intent", "what", "sequence"), LabelColumn("topics", "topics", "multi_label")]
     second = [LabelColumn("intent", "intent", "sequence"), LabelColumn("slots", "tags", "word")]
     both = [
@@ -186,7 +186,7 @@ def test_given_labels_hold_for_all_data_sets(two: list[Data], caplog: pytest.Log
 def test_references_of_several_data_sets(two: list[Data]) -> None:
     """Records are numbered on; a task that a data set does not have has no references there."""
     references = joined_references(two, "train", ["intent", "slots", "topics"])
-    everything = {
+    everything: dict[str, list[Any]] = {
         "intent": ["x", "y", "x", "z", "x"],
         "slots": [None, None, None, ["B-s"], ["O", "O"]],
         "topics": [["b"], [], ["a", "c"], None, None],

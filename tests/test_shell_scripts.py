@@ -248,7 +248,7 @@ def test_several_machines(launch: Launch) -> None:
     assert launch("--lr", "1", NGPU="4", NNODES="2", NODE_RANK="1", MASTER_ADDR="first").returncode == 0
     nodes = ["--nnodes=2", "--node_rank=1", "--master_addr=first", "--master_port=29500"]
     torchrun = ["-m", "trainer.launch", *nodes, "--nproc_per_node=4"]
-    assert launch.argv() == [*torchrun, "main.py", *DEFAULT, "--lr", "1"]
+    assert launch.argv() == [*torchrun, "--", "main.py", *DEFAULT, "--lr", "1"]
 
 
 def test_a_question_is_answered_by_one_process_in_the_foreground(launch: Launch) -> None:
