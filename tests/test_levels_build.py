@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +96,9 @@ def test_from_a_file_to_predictions(level: str, tmp_path: Path) -> None:
     never_right = level in ("number", "pair")
     confidences = {"task": [0.5, None, [0.25, None]]}
     for predictions, num_wrong in ((best, 0), ([best[0], wrong, best[2]], 1)):
-        arguments: Any = (path, rows, data.schema, [2, 0, 1], {"task": predictions}, confidences)
-        assert write_predictions(*arguments, True) == (3 if never_right else num_wrong)
-        assert write_predictions(*arguments) == 3
+        write_all = partial(write_predictions, path, rows, data.schema, [2, 0, 1], {"task": predictions}, confidences)
+        assert write_all(only_wrong=True) == (3 if never_right else num_wrong)
+        assert write_all() == 3
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [line["sample_id"] for line in lines] == [2, 0, 1]
     columns = [name for name in ("text", "other", "choices") if name in records[0]]
@@ -114,7 +115,10 @@ def test_from_a_file_to_predictions(level: str, tmp_path: Path) -> None:
 
 def test_predictions_without_gold(tmp_path: Path) -> None:
     """A record of a file to predict may lack gold, and then its context may be a list of words."""
-    records: list[dict[str, Any]] = [{"text": "who", "other": ["play", "yesterday"]}, {"text": "who", "other": CONTEXT, "gold": None}]
+    records: list[dict[str, Any]] = [
+        {"text": "who", "other": ["play", "yesterday"]},
+        {"text": "who", "other": CONTEXT, "gold": None},
+    ]
     data = read(write(tmp_path / "new.jsonl", records), "answer", tmp_path, part="predict", text_pair_column="other")
     data.set_encoder(train_tokenizer(TEXTS, 120), 32)
     path = tmp_path / "predictions.jsonl"
@@ -148,7 +152,10 @@ def two(tmp_path: Path) -> list[Data]:
     """Texts with intents and topics; words with intents and slots."""
     texts: list[dict[str, Any]] = [{"text": word, "what": label, "topics": topics} for word, label, topics in (
         ("play", "x", ["b"]), ("wake", "y", []), ("it", "x", ["c", "a"]))]  # fmt: skip
-    words: list[dict[str, Any]] = [{"text": ["me"], "intent": "z", "tags": ["B-s"]}, {"text": "it at", "intent": "x", "tags": "O O"}]
+    words: list[dict[str, Any]] = [
+        {"text": ["me"], "intent": "z", "tags": ["B-s"]},
+        {"text": "it at", "intent": "x", "tags": "O O"},
+    ]
     first = [LabelColumn("intent", "what", "sequence"), LabelColumn("topics", "topics", "multi_label")]
     second = [LabelColumn("intent", "intent", "sequence"), LabelColumn("slots", "tags", "word")]
     both = [
