@@ -163,7 +163,8 @@ def test_a_data_set_has_its_own_options_and_else_those_of_all():
         "name": "a", "tasks": ["intent"], "label_columns": {"intent": "label", "slots": "tags"},
         "train_file": "sample:joint", "eval_file": None, "test_file": None, "predict_file": None, "eval_ratio": 0.2,
         "test_ratio": 0.0, "text_column": "query", "text_pair_column": None, "choices_column": None, "prompt": "{text}",
-        "tag_scheme": "iob2", "on_bad_record": "error", "batch_size": 8, "eval_batch_size": 64,
+        "tag_scheme": "iob2", "on_bad_record": "error", "batch_size": 8, "eval_batch_size": 64, "few_shot": 0,
+        "group_column": None,
     }  # fmt: skip
     assert (second["tasks"], second["label_columns"]) == (["intent", "slots"], {"intent": "intent", "slots": "tags"})
     assert (second["train_file"], second["eval_file"], second["tag_scheme"], second["batch_size"]) == (

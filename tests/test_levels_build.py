@@ -17,7 +17,6 @@ from data_process.predictions import write_predictions
 from data_process.schema import LabelColumn
 from data_process.tokenizer import train_tokenizer
 from tests.test_data_build import write
-from tests.test_encode import tokenizer_of
 from tests.texts import TEXTS
 
 CONTEXT = "play yesterday by the beatles"
@@ -207,29 +206,12 @@ def test_references_of_several_data_sets(two: list[Data]) -> None:
 # texts to be generated
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "bytes"])
-def test_targets_end_with_the_end_token_also_when_cut(kind: str) -> None:
-    tokenizer = tokenizer_of(kind)
-    end = tokenizer.eos_token_id if kind == "bytes" else tokenizer.sep_token_id
-    start = tokenizer.bos_token_id if kind == "bytes" else tokenizer.cls_token_id
-    for text in (*TEXTS[:4], "play [SEP] </s>", ""):
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        for length in (1, 2, 4, 100):
-            plain = TargetEncoder(tokenizer, length, with_special=False).encode(text)
-            special = TargetEncoder(tokenizer, length, with_special=True).encode(text)
-            body = ids[:-1] if ids[-1:] == [end] else ids
-            assert plain == [*body[: length - 1], end]
-            assert special == [*[start, *ids][: length - 1], end]
-            assert len(plain) <= length and len(special) <= length
-        assert TargetEncoder(tokenizer, 100, with_special=True).encode(text) == tokenizer(text)["input_ids"]
-
-
 def test_the_encoder_of_targets_is_part_of_the_settings(tmp_path: Path) -> None:
     options, records, _, _, _ = CASES["text"]
     data = read(write(tmp_path / "t.jsonl", records), "text", tmp_path, **options)
     tokenizer = train_tokenizer(TEXTS, 120)
     found = {}
-    for length, causal in ((32, False), (32, True), (2, False)):
+    for length, causal in ((32, False), (32, True), (3, False)):
         data.set_encoder(tokenizer, 32, max_target_length=length, causal=causal)
         data._rows.clear()
         found[length, causal] = data.rows("train")[0]["labels"]["task"]
@@ -237,7 +219,7 @@ def test_the_encoder_of_targets_is_part_of_the_settings(tmp_path: Path) -> None:
     play, it = tokenizer("play it", add_special_tokens=False)["input_ids"][:2]
     assert found[32, True][-1] == found[32, False][-1] == tokenizer.sep_token_id
     assert found[32, False] == [tokenizer.cls_token_id, *found[32, True]] and found[32, True][:2] == [play, it]
-    assert found[2, False] == [tokenizer.cls_token_id, tokenizer.sep_token_id]
+    assert found[3, False] == [tokenizer.cls_token_id, play, tokenizer.sep_token_id]
     assert len(list((tmp_path / "cache").iterdir())) == 3
 
 
@@ -247,6 +229,6 @@ def test_a_tokenizer_without_an_end_token_is_refused() -> None:
     with pytest.raises(DataError) as error:
         TargetEncoder(tokenizer, 10, with_special=False)
     assert str(error.value) == (
-        "arguments: model_name_or_path: its tokenizer has no token that ends a text; "
-        "name an eos_token in its tokenizer_config.json"
+        "arguments: model_name_or_path: the tokenizer has neither eos_token nor sep_token, "
+        "so that no text would end; name one"
     )
