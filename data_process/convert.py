@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -94,7 +94,7 @@ def find_files(module: Any, raw: Sequence[Path]) -> tuple[Parts, list[Path]]:
     return parts, [path for path in unread if path.name not in getattr(module, "BESIDE", ())]
 
 
-def check_targets(targets: Any, sources: Sequence[Path], overwrite: bool) -> None:
+def check_targets(targets: Iterable[Path], sources: Sequence[Path], overwrite: bool) -> None:
     inputs = {path.resolve() for path in sources}
     for target in targets:
         if target.resolve() in inputs:

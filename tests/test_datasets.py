@@ -3,6 +3,7 @@
     python -m pytest tests/test_datasets.py
 """
 
+import errno
 import json
 import re
 import shutil
@@ -242,6 +243,21 @@ def test_files_that_are_not_read_are_listed(tmp_path: Path, capsys: pytest.Captu
     raw = write(tmp_path / "raw", {**files, "train/.DS_Store": "x"})
     assert run(["--dataset", "snips", "--raw", str(raw), "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"not read: {raw / 'slot_label.txt'} (1 files)"
+
+
+@pytest.mark.parametrize(("raised", "code"), [
+    (KeyboardInterrupt(), 130), (OSError(errno.ENOSPC, "full"), 1), (OSError(errno.EACCES, "not yours"), 2),
+])  # fmt: skip
+def test_nothing_is_left_of_a_run_that_is_stopped(
+    raised: BaseException, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    def stop(_: int) -> None:
+        raise raised
+
+    monkeypatch.setattr("os.fsync", stop)
+    raw, out = write(tmp_path / "raw", {"train.txt": "a\tb\t1\n"}), tmp_path / "out"
+    assert run(["--dataset", "bq", "--raw", str(raw), "--out", str(out)]) == code and not out.exists()
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_as_a_command(tmp_path: Path) -> None:

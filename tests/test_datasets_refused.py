@@ -114,6 +114,8 @@ REFUSED: list[tuple[str, str, str | bytes, int, str]] = [
      r"unknown type 'person'"),
     ("squad", "a.json", paragraphs(GOOD_QUESTION, GOOD_QUESTION.replace(": 1}", ": 0}")), 4,
      r"answers: the answer 'b' is not at character 0 of the context: there is 'a'"),
+    ("squad", "a.json", paragraphs(GOOD_QUESTION, GOOD_QUESTION.replace(": 1}", ": true}")), 4,
+     r"answers: must be a whole number, found bool 'True'"),
     ("squad", "a.json", paragraphs(GOOD_QUESTION, GOOD_QUESTION.replace(": 1}", ": -2}")), 4, r"not at character -2"),
     ("squad", "a.json", paragraphs(GOOD_QUESTION, GOOD_QUESTION.replace('"b"', '""')), 4,
      r"answers: the answer '' is not"),

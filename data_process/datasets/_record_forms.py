@@ -75,7 +75,7 @@ def check_entities(where: str, record: dict[str, Any], column: str) -> None:
 def check_answers(where: str, record: dict[str, Any], column: str) -> None:
     answers, context = record[column], record["context"]
     for text, start in zip(answers["text"], answers["answer_start"], strict=True):
-        found = context[max(start, 0) : max(start, 0) + len(text)]
+        found = context[start : start + len(text)]
         if start < 0 or found != text or not text:
             message = f"the answer {text[:40]!r} is not at character {start} of the context: there is {found[:40]!r}"
             raise DataError(where, message, column)
