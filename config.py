@@ -351,8 +351,6 @@ def check(args: Arguments) -> None:
     check_tasks(args.tasks)
     check_data_sets(args)
     found = data_sets(args, args.tasks)
-    for part in found:
-        require(part["prompt"].count("{text}") == 1, "prompt", "must have {text} in it once, which stands for the text")
     for needed, name in ((args.do_train, "train_file"), (args.do_predict, "predict_file")):
         require(not needed or any(part[name] for part in found), name, f"needed by do_{name.split('_')[0]}")
     if args.streaming and args.do_train:
@@ -457,7 +455,8 @@ def check_data_options(values: Mapping[str, Any], data_set: str | None = None) -
         need(0 <= values[name] < 1, name, "must be at least 0 and below 1")
     in_all = values["eval_ratio"] + values["test_ratio"]
     need(in_all < 1, "eval_ratio", "eval_ratio + test_ratio must stay below 1")
-    need("{text}" in values["prompt"], "prompt", "must have {text} in it, which stands for the text")
+    once = values["prompt"].count("{text}") == 1
+    need(once, "prompt", "must have {text} in it once, which stands for the text")
 
 
 def check_tasks_of_data_set(where: str, entry: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -70,7 +70,7 @@ def test_of_a_prompt_only_the_text_is_cut(kind: str) -> None:
 
 
 def test_windows_are_refused() -> None:
-    with pytest.raises(DataError, match="stride: must be 0 for inputs of the form 'source'"):
+    with pytest.raises(DataError, match="stride: must be 0: only single texts"):
         Source(tokenizer_of("unigram"), Schema("source", None, REPLY), 20, stride=3)
 
 

@@ -134,7 +134,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "too few positions": ({"model_name_or_path": "{saved}/gpt", "max_length": 90},
                           "has 100 positions for input and target together, not 90 + 32"),
     "shared layers": ({"shared_layers": 1}, "shared_layers: not for reply, which generates texts"),
-    "windows": ({"stride": 4}, "stride: must be 0 for inputs of the form 'source'"),
+    "windows": ({"stride": 4}, "stride: must be 0: only single texts"),
     "no text in the prompt": ({"prompt": "translate"}, "prompt: must have {text} in it once"),
     "two texts in the prompt": ({"prompt": "{text} {text}"}, "prompt: must have {text} in it once"),
     "a prompt that is too long": ({"prompt": "x" * 99 + "{text}"}, "max_length: must be at least"),

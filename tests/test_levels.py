@@ -217,7 +217,7 @@ LEGAL: list[tuple[Schema, dict[str, Any], Any, dict[str, int], Any, dict[str, An
     (CHOICE, choice(2), 2, {}, None, {}, 2, {"number": 2, "text": "no"}),
     (PAIR, {"text": "a", "other": "b", "gold": "0"}, 0.0, {}, None, {}, 0.0, 0.0),
     (UNSCORED, {"text": "a", "other": "b", "gold": 0.25}, 0.25, {}, None, {}, 0.25, 0.25),
-    (TEXT, topics(" a\nb"), " a\nb", {}, LabelVocab([]), {}, [], " a\nb"),
+    (TEXT, topics(" a\nb"), "a\nb", {}, LabelVocab([]), {}, [], "a\nb"),
 ]  # fmt: skip
 
 
