@@ -198,7 +198,7 @@ WRONG_DATA_SETS = {
     "below zero": ({"name": "b", "eval_batch_size": -1}, "datasets[1]: eval_batch_size: must be above 0"),
     "share": ({"name": "b", "test_ratio": 1}, "datasets[1]: test_ratio: must be at least 0 and below 1"),
     "shares": ({"name": "b", "test_ratio": 0.9}, "datasets[1]: eval_ratio: eval_ratio + test_ratio must stay below 1"),
-    "prompt": ({"name": "b", "prompt": "Say it"}, "datasets[1]: prompt: must have {text} in it once, which stands for the"),
+    "prompt": ({"name": "b", "prompt": "Say it"}, "datasets[1]: prompt: must have {text} in it once, which"),
     "unknown task": ({"name": "b", "tasks": ["slot"]}, "datasets[1]: no task 'slot'; there are intent, slots"),
     "unknown column": ({"name": "b", "label_columns": {"x": "y"}}, "datasets[1]: no task 'x'; there are intent, slots"),
     "one task": ({"name": "b", "tasks": "intent"}, "datasets[1]: tasks must be a list of their names, found 'intent'"),
