@@ -134,7 +134,7 @@ def test_exact_match_and_white_space(language, same):
 
 
 def test_chinese_tokens():
-    assert chinese_tokens("我爱NLP，3.5 分_𠀀𰻝！Ａb") == [*"我爱", "nlp", "3", "5", *"分𠀀𰻝", "ａb"]
+    assert chinese_tokens("我爱NLP，3.5 分_𠀀𰻝𰻝！Ａb") == [*"我爱", "nlp", "3", "5", *"分𠀀𰻝𰻝", "ａb"]
 
 
 @needs_libraries

@@ -116,7 +116,8 @@ def cmrc_words(text: str) -> list[str]:
 
 # The script calls nltk.word_tokenize: the Penn Treebank's rules (R. MacIntyre's sed script) in the variant of nltk's
 # NLTKWordTokenizer (3.10, Apache-2.0). Here they are for lower case and without the characters removed above.
-# One difference: nltk cuts sentences first, with a trained model. Texts between Chinese characters rarely hold two.
+# One difference: nltk cuts sentences first, with a trained model, and a full stop ends each. Texts between Chinese
+# characters rarely hold two; the 4,378 gold answers of the trial and dev sets are cut alike either way.
 TREEBANK_RULES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
