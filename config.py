@@ -322,7 +322,6 @@ def check(args: Arguments) -> None:
         "keep_states",
         "nonfinite_limit",
         "stride",
-        "few_shot",
         "folds",
         "fold",
         "shared_layers",
@@ -336,8 +335,6 @@ def check(args: Arguments) -> None:
     check_data_options(vars(args))
     require(args.folds != 1, "folds", "must be at least 2, or 0 for none")
     require(args.fold < max(args.folds, 1), "fold", f"is counted from 0; of {args.folds} the last is {args.folds - 1}")
-    for name in ("eval_file", "test_ratio"):
-        require(not (args.folds and getattr(args, name)), "folds", f"cuts train_file by itself; leave {name} out")
     require(args.max_length >= 3, "max_length", "must leave room for a word and two special tokens: at least 3")
     require(args.freeze_layers >= -1, "freeze_layers", "must be -1 (all), 0 (none) or a number of layers")
     require(not (args.warmup_ratio and args.warmup_steps), "warmup_ratio", "give this or warmup_steps, not both")
@@ -455,6 +452,9 @@ def check_data_options(values: Mapping[str, Any], data_set: str | None = None) -
         need(0 <= values[name] < 1, name, "must be at least 0 and below 1")
     in_all = values["eval_ratio"] + values["test_ratio"]
     need(in_all < 1, "eval_ratio", "eval_ratio + test_ratio must stay below 1")
+    for name in ("eval_file", "test_ratio"):
+        need(not (values["folds"] and values[name]), "folds", f"cuts train_file by itself; leave {name} out")
+    need(values["few_shot"] >= 0, "few_shot", "must not be negative")
     once = values["prompt"].count("{text}") == 1
     need(once, "prompt", "must have {text} in it once, which stands for the text")
 

@@ -121,8 +121,8 @@ class Collator:
             rows = [[n for triple in value or () for n in triple] for value in values]
             return pad(rows, max(map(len, rows)), IGNORE)[0].unflatten(1, (-1, 3))  # (B, L, 3)
         rows = [[] if value is None else value for value in values]
-        widths = {"word": batch["word_starts"].shape[1]} if level == "word" else {"answer": 2}
-        return pad(rows, widths.get(level, max(map(len, rows))), IGNORE)[0]
+        width = batch["word_starts"].shape[1] if level == "word" else max(map(len, rows))
+        return pad(rows, width, IGNORE)[0]
 
 
 def pad(rows: Sequence[Sequence[int]], length: int, value: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -144,7 +144,7 @@ TWO = [
 
 def with_data_sets(*entries, **options):
     """Checked arguments with these data sets; train_file is that of all that do not have another."""
-    given: Any = {"tasks": TWO, "train_file": "sample:joint", "do_train": True} | options
+    given: dict[str, Any] = {"tasks": TWO, "train_file": "sample:joint", "do_train": True} | options
     args = Arguments(datasets=list(entries), **given)
     config.check(args)
     return args
@@ -159,13 +159,10 @@ def test_a_data_set_has_its_own_options_and_else_those_of_all():
     from_yaml = ["--tasks", yaml.safe_dump(TWO), "--datasets", yaml.safe_dump(args.datasets)]
     assert get_args([*SAMPLE, *from_yaml]).datasets == args.datasets
     first, second = config.data_sets(args, args.tasks)
-    assert first == {
-        "name": "a", "tasks": ["intent"], "label_columns": {"intent": "label", "slots": "tags"},
-        "train_file": "sample:joint", "eval_file": None, "test_file": None, "predict_file": None, "eval_ratio": 0.2,
-        "test_ratio": 0.0, "text_column": "query", "text_pair_column": None, "choices_column": None, "prompt": "{text}",
-        "tag_scheme": "iob2", "on_bad_record": "error", "batch_size": 8, "eval_batch_size": 64, "few_shot": 0,
-        "group_column": None,
-    }  # fmt: skip
+    defaults = {name: getattr(args, name) for name in config.DATA_SET}
+    assert (defaults["train_file"], defaults["batch_size"], defaults["eval_ratio"]) == ("sample:joint", 16, 0.2)
+    columns = {"intent": "label", "slots": "tags"}
+    assert first == {**defaults, **own, "name": "a", "label_columns": columns}
     assert (second["tasks"], second["label_columns"]) == (["intent", "slots"], {"intent": "intent", "slots": "tags"})
     assert (second["train_file"], second["eval_file"], second["tag_scheme"], second["batch_size"]) == (
         None, "sample:joint", "bmes", 16,
@@ -198,7 +195,9 @@ WRONG_DATA_SETS = {
     "below zero": ({"name": "b", "eval_batch_size": -1}, "datasets[1]: eval_batch_size: must be above 0"),
     "share": ({"name": "b", "test_ratio": 1}, "datasets[1]: test_ratio: must be at least 0 and below 1"),
     "shares": ({"name": "b", "test_ratio": 0.9}, "datasets[1]: eval_ratio: eval_ratio + test_ratio must stay below 1"),
-    "prompt": ({"name": "b", "prompt": "Say it"}, "datasets[1]: prompt: must have {text} in it once, which"),
+    "folds": ({"name": "b", "eval_file": "sample:joint"}, "datasets[1]: folds: cuts train_file by itself; leave eval_"),
+    "few-shot": ({"name": "b", "few_shot": -1}, "datasets[1]: few_shot: must not be negative"),
+    "prompt": ({"name": "b", "prompt": "Say it"}, "datasets[1]: prompt: must have {text} in it once, which stands for"),
     "unknown task": ({"name": "b", "tasks": ["slot"]}, "datasets[1]: no task 'slot'; there are intent, slots"),
     "unknown column": ({"name": "b", "label_columns": {"x": "y"}}, "datasets[1]: no task 'x'; there are intent, slots"),
     "one task": ({"name": "b", "tasks": "intent"}, "datasets[1]: tasks must be a list of their names, found 'intent'"),
@@ -216,7 +215,7 @@ WRONG_DATA_SETS = {
 def test_mistakes_in_a_data_set_name_it(name):
     entry, expected = WRONG_DATA_SETS[name]
     with pytest.raises(ConfigError) as caught:
-        with_data_sets({"name": "a", "tasks": ["intent"]}, entry)
+        with_data_sets({"name": "a", "tasks": ["intent"]}, entry, folds=3 if name == "folds" else 0)
     assert str(caught.value).startswith(f"arguments: {expected}") and "\n" not in str(caught.value)
 
 

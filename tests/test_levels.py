@@ -141,6 +141,7 @@ BAD: list[tuple[Schema, dict[str, Any], str]] = [
      "gold: an answer is a text, not empty, and an integer, found str 'Paris' and str '15'"),
     (ANSWER, answer(["Paris"], [14]), "gold: at 14 the context has ' Pari', not 'Paris'; it stands at 15"),
     (ANSWER, answer(["Paris"], [-1]), "gold: at -1 the context has 'He wa', not 'Paris'; it stands at 15"),
+    (ANSWER, answer(["1900"], [-5]), "gold: at -5 the context has 'He w', not '1900'; it stands at 25"),
     (ANSWER, answer(["1900."], [28]), "gold: at 28 the context has '0.', not '1900.'; it stands at 25"),
     (ANSWER, answer(["1900", "London"], [25, 15]),
      "gold: at 15 the context has 'Paris,', not 'London'; the context does not have it"),
@@ -217,7 +218,7 @@ LEGAL: list[tuple[Schema, dict[str, Any], Any, dict[str, int], Any, dict[str, An
     (CHOICE, choice(2), 2, {}, None, {}, 2, {"number": 2, "text": "no"}),
     (PAIR, {"text": "a", "other": "b", "gold": "0"}, 0.0, {}, None, {}, 0.0, 0.0),
     (UNSCORED, {"text": "a", "other": "b", "gold": 0.25}, 0.25, {}, None, {}, 0.25, 0.25),
-    (TEXT, topics(" a\nb"), "a\nb", {}, LabelVocab([]), {}, [], "a\nb"),
+    (TEXT, topics(" a\nb "), "a\nb", {}, LabelVocab([]), {}, [], "a\nb"),
 ]  # fmt: skip
 
 
@@ -332,7 +333,7 @@ def test_encoded_answers_against_the_characters(data: st.DataObject) -> None:
         ends.append(behind)
     start = data.draw(st.integers(0, behind + 2))
     end = data.draw(st.integers(start + 1, behind + 3))
-    kept = data.draw(st.integers(0, len(sizes)))
+    kept = data.draw(st.just(len(sizes)) | st.integers(0, len(sizes)))
     feature = {"char_starts": starts[: kept + 1], "char_ends": ends[: kept + 1], "truncated": kept < len(sizes)}
     holding = [n for n in range(1, len(starts)) if set(range(starts[n], ends[n])) & set(range(start, end))]
     lost = any(n > kept for n in holding) or (kept < len(sizes) and end > ends[kept])

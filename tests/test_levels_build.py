@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from data_process.build import Data, build_tokenizer, joined_references, perfect, read_data, settle_labels
-from data_process.encode import TargetEncoder
 from data_process.errors import DataError
 from data_process.levels import level_of
 from data_process.predictions import write_predictions
@@ -93,15 +92,14 @@ def test_from_a_file_to_predictions(level: str, tmp_path: Path) -> None:
 
     path = tmp_path / "predictions.jsonl"
     never_right = level in ("number", "pair")
-    confidences = {"task": [0.5, None, [0.25, None]]}
+    confidences: dict[str, list[Any]] = {"task": [0.5, None, [0.25, None]]}
     for predictions, num_wrong in ((best, 0), ([best[0], wrong, best[2]], 1)):
-        write_all = partial(write_predictions, path, rows, data.schema, [2, 0, 1], {"task": predictions}, confidences)
-        assert write_all(only_wrong=True) == (3 if never_right else num_wrong)
-        assert write_all() == 3
+        to_file = partial(write_predictions, path, rows, data.schema, [2, 0, 1], {"task": predictions}, confidences)
+        assert to_file(only_wrong=True) == (3 if never_right else num_wrong)
+        assert to_file() == 3
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [line["sample_id"] for line in lines] == [2, 0, 1]
-    columns = [name for name in ("text", "other", "choices") if name in records[0]]
-    texts = {name: records[0][name] for name in columns}
+    texts = {name: records[0][name] for name in ("text", "other", "choices") if name in records[0]}
     assert lines[1] == texts | {
         "sample_id": 0,
         "predictions": {"task": shown},
@@ -114,10 +112,8 @@ def test_from_a_file_to_predictions(level: str, tmp_path: Path) -> None:
 
 def test_predictions_without_gold(tmp_path: Path) -> None:
     """A record of a file to predict may lack gold, and then its context may be a list of words."""
-    records: list[dict[str, Any]] = [
-        {"text": "who", "other": ["play", "yesterday"]},
-        {"text": "who", "other": CONTEXT, "gold": None},
-    ]
+    some: list[Any] = [{"other": ["play", "yesterday"]}, {"other": CONTEXT, "gold": None}]
+    records = [{"text": "who", **record} for record in some]
     data = read(write(tmp_path / "new.jsonl", records), "answer", tmp_path, part="predict", text_pair_column="other")
     data.set_encoder(train_tokenizer(TEXTS, 120), 32)
     path = tmp_path / "predictions.jsonl"
@@ -152,9 +148,8 @@ def two(tmp_path: Path) -> list[Data]:
     texts: list[dict[str, Any]] = [{"text": word, "what": label, "topics": topics} for word, label, topics in (
         ("play", "x", ["b"]), ("wake", "y", []), ("it", "x", ["c", "a"]))]  # fmt: skip
     words: list[dict[str, Any]] = [
-        {"text": ["me"], "intent": "z", "tags": ["B-s"]},
-        {"text": "it at", "intent": "x", "tags": "O O"},
-    ]
+        {"text": ["me"], "intent": "z", "tags": ["B-s"]}, {"text": "it at", "intent": "x", "tags": "O O"},
+    ]  # fmt: skip
     first = [LabelColumn("intent", "what", "sequence"), LabelColumn("topics", "topics", "multi_label")]
     second = [LabelColumn("intent", "intent", "sequence"), LabelColumn("slots", "tags", "word")]
     both = [
@@ -206,7 +201,7 @@ def test_references_of_several_data_sets(two: list[Data]) -> None:
 # texts to be generated
 
 
-def test_the_encoder_of_targets_is_part_of_the_settings(tmp_path: Path) -> None:
+def test_targets_of_a_causal_model_begin_at_once_and_other_settings_are_other_files(tmp_path: Path) -> None:
     options, records, _, _, _ = CASES["text"]
     data = read(write(tmp_path / "t.jsonl", records), "text", tmp_path, **options)
     tokenizer = train_tokenizer(TEXTS, 120)
@@ -216,19 +211,7 @@ def test_the_encoder_of_targets_is_part_of_the_settings(tmp_path: Path) -> None:
         data._rows.clear()
         found[length, causal] = data.rows("train")[0]["labels"]["task"]
         assert data.vocabs == {}
-    play, it = tokenizer("play it", add_special_tokens=False)["input_ids"][:2]
-    assert found[32, True][-1] == found[32, False][-1] == tokenizer.sep_token_id
-    assert found[32, False] == [tokenizer.cls_token_id, *found[32, True]] and found[32, True][:2] == [play, it]
-    assert found[3, False] == [tokenizer.cls_token_id, play, tokenizer.sep_token_id]
+    whole, end = tokenizer("play it")["input_ids"], tokenizer.sep_token_id
+    assert found == {(32, False): whole, (32, True): whole[1:], (3, False): [*whole[:2], end]}
+    assert whole[-1] == end and len(whole) > 3
     assert len(list((tmp_path / "cache").iterdir())) == 3
-
-
-def test_a_tokenizer_without_an_end_token_is_refused() -> None:
-    tokenizer = train_tokenizer(TEXTS, 120)
-    tokenizer.sep_token = None
-    with pytest.raises(DataError) as error:
-        TargetEncoder(tokenizer, 10, with_special=False)
-    assert str(error.value) == (
-        "arguments: model_name_or_path: the tokenizer has neither eos_token nor sep_token, "
-        "so that no text would end; name one"
-    )

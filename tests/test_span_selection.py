@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -94,6 +94,7 @@ def test_loss_is_half_the_negative_log_likelihood_of_start_and_end() -> None:
     seed=st.integers(0, 99),
     ties=st.booleans(),
 )
+@example(sizes=[0, 3], longest=2, margin=INFINITY, seed=0, ties=False)  # there is always an answer, but not in nothing
 def test_predictions_are_the_best_of_all_spans(
     sizes: list[int], longest: int, margin: float, seed: int, ties: bool
 ) -> None:

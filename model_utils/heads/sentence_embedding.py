@@ -117,7 +117,7 @@ def in_batch_loss(
     own = torch.arange(len(first), device=first.device)
     with torch.autocast(first.device.type, enabled=False):  # bf16 rounds cosines to 0.004, which t makes 0.08
         similarities = first @ second.T / temperature  # (B, B)
-    candidates = real | (own[:, None] == own)  # its own for every record: without any, the gradient would be NaN
+    candidates = real | (own[:, None] == own)  # its own for every record: without any, NaN would come up on the way
     similarities = similarities.masked_fill(~candidates, float("-inf"))
     return F.cross_entropy(similarities, torch.where(positive, own, -100), ignore_index=-100, reduction="sum")
 
