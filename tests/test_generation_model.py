@@ -340,18 +340,21 @@ def test_max_new_tokens_is_the_head_s_or_the_longest_target(load: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["t5", "gpt2"])
-def test_each_sub_word_passes_the_decoder_once(kind: str, load: Any, folder: Any, tmp_path: Path) -> None:
-    """The cache of keys and values is used, also if the saved configuration says otherwise."""
+def test_each_sub_word_passes_the_decoder_once(kind: str, load: Any) -> None:
+    """Greedy where nothing is said, and with the cache of keys and values, also if the configuration says otherwise."""
     model = load(kind)
-    model.encoder.generation_config.use_cache = model.encoder.config.use_cache = False
+    model.encoder.generation_config.update(use_cache=False, num_beams=2, do_sample=True)
     model.encoder.generation_config.eos_token_id = None
-    widths: list[int] = []
+    sizes: list[tuple[int, int]] = []
     decoder = model.encoder.get_decoder() if kind == "t5" else model.encoder.transformer
-    decoder.register_forward_hook(lambda module, inputs, output: widths.append(output[0].shape[1]))
+    decoder.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(output[0].shape[:2])))
     batch = batch_of(model)
     model.generate(batch)
     first = batch["input_ids"].shape[1] if kind == "gpt2" else 1
-    assert widths == [first] + [1] * (MAX_TARGET_LENGTH - 1)
+    assert sizes == [(len(PAIRS), first)] + [(len(PAIRS), 1)] * (MAX_TARGET_LENGTH - 1)
+    found = model.generate(batch)
+    model.encoder.generation_config.update(num_beams=1, do_sample=False)
+    assert found == model.generate(batch)
 
 
 def test_sampled_texts_are_a_function_of_the_batch(load: Any) -> None:

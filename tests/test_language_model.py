@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import re
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertLMHeadModel, DistilBertConfig
+from transformers import BertConfig, BertLMHeadModel, DistilBertConfig, DPRConfig
 
 from model_utils.build import new_model
 from model_utils.encoder import ModelError
@@ -48,7 +49,7 @@ def test_which_models_go_on_with_their_input(folders: dict[str, str], tmp_path: 
     assert is_causal(str(tmp_path / "best")), "a model that we saved"
 
 
-@pytest.mark.parametrize("config", [BertConfig(), DistilBertConfig()], ids=lambda config: config.model_type)
+@pytest.mark.parametrize("config", [BertConfig(), DistilBertConfig(), DPRConfig()], ids=lambda config: config.model_type)
 def test_an_encoder_does_not_generate(config: Any, tmp_path: Path) -> None:
     config.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=f"{config.model_type}.*reads texts and writes none; text_generation needs"):
@@ -104,8 +105,11 @@ def test_models_from_scratch_have_the_positions_that_are_needed() -> None:
     assert model.encoder.generation_config.decoder_start_token_id == TOKENIZER.pad_token_id
 
 
-def test_texts_end_where_targets_do_whatever_the_configuration_says(folders: dict[str, str], tmp_path: Path) -> None:
-    """Some models name an end token that their tokenizer has not, or has as a word, and a greatest length of 20."""
+def test_texts_end_where_targets_do_whatever_the_configuration_says(
+    folders: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some models name an end token that their tokenizer has not, or has as a word, and a greatest length."""
+    logging.getLogger("transformers").addHandler(caplog.handler)
     tokenizer = tokenizer_of("wordpiece")
     right = build_generation_model(folders["llama"], tokenizer, TASK, 0, MAX_TARGET_LENGTH).eval()
     batch = collate(right, features(right))
@@ -113,13 +117,14 @@ def test_texts_end_where_targets_do_whatever_the_configuration_says(folders: dic
     assert texts == [target for _, target in PAIRS]
     for end in (50256, tokenizer.convert_tokens_to_ids("好"), [4, 5]):
         folder = shutil.copytree(folders["llama"], tmp_path / str(end))
-        for name in ("config.json", "generation_config.json"):
+        for name, more in (("config.json", {}), ("generation_config.json", {"max_length": 4})):
             content = json.loads((folder / name).read_text())
-            (folder / name).write_text(json.dumps(content | {"eos_token_id": end, "pad_token_id": 7}))
-        limits = json.loads((folder / name).read_text()) | {"max_length": 4}
-        (folder / name).write_text(json.dumps(limits))
+            (folder / name).write_text(json.dumps(content | {"eos_token_id": end, "pad_token_id": 7} | more))
         model = build_generation_model(str(folder), tokenizer, TASK, 0, MAX_TARGET_LENGTH).eval()
+        caplog.clear()
         assert model.generate(batch) == texts
+        assert caplog.messages == [], "a warning for each batch"
+    logging.getLogger("transformers").removeHandler(caplog.handler)
 
 
 def test_embeddings_grow_with_the_tokenizer(folders: dict[str, str]) -> None:

@@ -39,7 +39,7 @@ TASK = {"name": "reply", "kind": "text_generation"}
 SEQ2SEQ = {"t5": "unigram", "bart": "wordpiece", "marian": "unigram", "m2m_100": "lossless"}
 CAUSAL = {"gpt2": "bytes", "llama": "wordpiece", "opt": "bytes"}
 FAMILIES = SEQ2SEQ | CAUSAL  # kind of model -> kind of tokenizer
-MAX_LENGTH, MAX_TARGET_LENGTH = 40, 20
+MAX_LENGTH, MAX_TARGET_LENGTH = 40, 19  # transformers would stop at 20
 
 
 @cache
