@@ -49,7 +49,7 @@ def test_which_models_go_on_with_their_input(folders: dict[str, str], tmp_path: 
     assert is_causal(str(tmp_path / "best")), "a model that we saved"
 
 
-@pytest.mark.parametrize("config", [BertConfig(), DistilBertConfig(), DPRConfig()], ids=lambda config: config.model_type)
+@pytest.mark.parametrize("config", [BertConfig(), DistilBertConfig(), DPRConfig()], ids=lambda c: c.model_type)
 def test_an_encoder_does_not_generate(config: Any, tmp_path: Path) -> None:
     config.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=f"{config.model_type}.*reads texts and writes none; text_generation needs"):
