@@ -12,12 +12,9 @@ import logging
 import os
 import sys
 import warnings
-from collections import Counter
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +42,13 @@ class Job:
     resumes: bool
     """whether training goes on from the state in `folder`"""
     tasks: list[dict[str, Any]]
-    data: dict[str, Any] = field(default_factory=dict)
-    """name of a data set -> its Data"""
+    data: Any = None
+    """DataSets: name -> Data"""
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     """name of a data set -> its options, see config.data_sets"""
     tokenizer: Any = None
     causal: bool = False
     """whether the model generates by going on with its own input"""
-
-    def having(self, part: str) -> list[str]:
-        """Names of the data sets that have a part: "train", "eval", "test" or "predict"."""
-        return [name for name, data in self.data.items() if part in data.sources]
 
 
 def build_job(args: Arguments) -> Job:
@@ -111,6 +104,7 @@ def saved_tasks(folder: Path, args: Arguments) -> list[dict[str, Any]]:
 def build_data(job: Job) -> None:
     """Check all files, settle splits, labels and tokenizer."""
     from data_process import build
+    from data_process.data_sets import DataSets
     from data_process.parts import SplitPlan
     from data_process.schema import LabelColumn
     from model_utils.heads import gold_optional, head_class
@@ -119,6 +113,7 @@ def build_data(job: Job) -> None:
     args = job.args
     levels = {task["name"]: head_class(task["kind"]).LABEL_LEVEL for task in job.tasks}
     optional = {task["name"] for task in job.tasks if gold_optional(task["kind"], head_options(task))}
+    job.data = DataSets()
     for options in data_sets(args, job.tasks):
         files, shares = files_of(args, options)
         if files:
@@ -133,7 +128,7 @@ def build_data(job: Job) -> None:
     build.settle_labels(data, job.tasks)
     scratch = job.folder is None and args.model_name_or_path.startswith("scratch:")
     path = str(job.folder or args.model_name_or_path)
-    if scratch and not job.having("train"):
+    if scratch and not job.data.having("train"):
         raise ConfigError(f"arguments: train_file: {build.NEEDED}")
     extra_tokens = () if job.folder else args.extra_tokens
     job.tokenizer = build.build_tokenizer(
@@ -161,12 +156,10 @@ def head_options(task: dict[str, Any]) -> dict[str, Any]:
 
 def check_run(job: Job) -> None:
     """Add the data's checksums to the arguments that are saved; on resume, refuse what would make it another run."""
-    from data_process.build import checksum
     from trainer.checkpoint import read_json
 
-    for part in ("train", "eval"):
-        sums = [checksum(job.data[name].sources[part]) for name in job.having(part)]
-        job.given |= {f"{part}_data": ",".join(sums)} if sums else {}
+    sums = {f"{part}_data": job.data.checksums(part) for part in ("train", "eval")}
+    job.given |= {name: value for name, value in sums.items() if value}
     if job.resumes and job.folder:
         saved = read_json(job.folder / "trainer_state.json").get("arguments", {})
         for change in check_resume(saved, job.given, job.folder):
@@ -182,24 +175,15 @@ def build_model(job: Job) -> Any:
     if job.folder is not None:
         model = saved_model(job.folder, args.trust_remote_code)
     else:
+        weighed = [task["name"] for task in job.tasks if task.get("class_weights") == "balanced"]
         model = new_model(
             args.model_name_or_path, [without(task, "label_column") for task in job.tasks], job.tokenizer,
             args.max_length, max_target_length=args.max_target_length, shared_layers=args.shared_layers,
-            uncertainty=args.loss_weighting == "uncertainty", label_counts=label_counts(job),
+            uncertainty=args.loss_weighting == "uncertainty", label_counts=job.data.label_counts("train", weighed),
             trust_remote_code=args.trust_remote_code,
         )  # fmt: skip
     freeze(model.encoder, args.freeze_layers)
     return model
-
-
-def label_counts(job: Job) -> dict[str, tuple[Counter[str], int]]:
-    """How often each label occurs in the training data, and in how many records, of the tasks that ask for it."""
-    found = {task["name"]: (Counter[str](), 0) for task in job.tasks if task.get("class_weights") == "balanced"}
-    for name in job.having("train"):
-        for task, counts in job.data[name].label_counts("train").items():
-            if task in found:
-                found[task] = found[task][0] + counts, found[task][1] + len(job.data[name].numbers("train"))
-    return found
 
 
 def build_train_loader(job: Job) -> Any:
@@ -207,7 +191,7 @@ def build_train_loader(job: Job) -> Any:
     from data_loader import build
 
     args = job.args
-    names = job.having("train")
+    names = job.data.having("train")
     options = {"seed": args.seed, "rank": job.rank, "world_size": job.world_size, "num_workers": args.num_workers,
                "pin_memory": job.device.type == "cuda"}  # fmt: skip
     batch_sizes = [job.options[name]["batch_size"] for name in names]
@@ -256,19 +240,16 @@ def build_part(job: Job, name: str, part: str, first_id: int = 0) -> Any:
 def build_eval(job: Job, part: str) -> tuple[Any, Any]:
     """Batches of a part of all data sets, one after the other, and the function sample ids -> gold labels."""
     from data_loader import build
-    from data_process.build import joined_references
 
-    names = job.having(part)
-    firsts = [0, *accumulate(len(job.data[name].rows(part)) for name in names)]
+    ranges = job.data.ranges(part)
     loaders = [
-        build.eval_loader(build_part(job, name, part, first), build_collator(job, name), rank=job.rank,
+        build.eval_loader(build_part(job, name, part, ids.start), build_collator(job, name), rank=job.rank,
                           batch_size=job.options[name]["eval_batch_size"], world_size=job.world_size,
                           num_workers=job.args.num_workers)
-        for name, first in zip(names, firsts, strict=False)
+        for name, ids in ranges.items()
     ]  # fmt: skip
-    tasks = [job.options[name]["tasks"] for name in names]
-    references = joined_references([job.data[name] for name in names], part, [task["name"] for task in job.tasks])
-    return build.Chained(loaders, tasks), references
+    batches = build.Chained(loaders, [job.options[name]["tasks"] for name in ranges])
+    return batches, job.data.references(part, [task["name"] for task in job.tasks])
 
 
 def build_collator(job: Job, name: str) -> Any:
@@ -289,6 +270,7 @@ def build_trainer(job: Job, model: Any, **options: Any) -> Any:
 
 def build_training(job: Job, model: Any) -> dict[str, Any]:
     """The Trainer's options for training: data, step with optimizer and tricks, schedule, early stopping."""
+    from model_utils.loss_weights import follow_losses
     from model_utils.optim import EvalSchedule, build_optimizer, build_scheduler
     from trainer.early_stopping import EarlyStopping, choose_monitor
     from trainer.nonfinite import NonfinitePolicy
@@ -308,7 +290,7 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
         "run_folder": RunFolder(args.output_dir, partial(save_pretrained, job, model), job.given, args.keep_states),
     }  # fmt: skip
     monitor, falls = "", False
-    if job.having("eval"):
+    if job.data.having("eval"):
         batches, references = build_eval(job, "eval")
         monitor, falls = choose_monitor(args.monitor, model.heads, known_metrics(job, model, references))
         early_stopping = EarlyStopping(monitor, args.patience, falls)
@@ -325,34 +307,19 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
     options["train_step"] = TrainStep(
         model, optimizer, scheduler, device=job.device, precision=job.precision, max_grad_norm=args.max_grad_norm,
         attacks=[FGM(model, args.fgm_eps)] if args.use_fgm else [], on_oom=args.on_oom,
-        tasks_vary=len(job.having("train")) > 1,
+        tasks_vary=len(job.data.having("train")) > 1,
     )  # fmt: skip
     logger.info("%d steps of %d x %d x %d records on %s in %s", total_steps, job.world_size, args.accumulate,
                 args.batch_size, job.device, job.precision)  # fmt: skip
     return options
 
 
-def follow_losses(model: Any, event: str, step: int, values: Mapping[str, Any]) -> None:
-    """After each evaluation: weigh the tasks by how their training losses fall."""
-    from model_utils.loss_weights import falling_speed
-
-    if event == "epoch":
-        losses = [entry["train"] for entry in values["history"]]
-        model.factors = falling_speed([{t: means[f"{t}/loss"] for t in model.heads if means} for means in losses])
-
-
 def known_metrics(job: Job, model: Any, references: Any) -> list[str]:
     """Names of the metrics that an evaluation gives, from some records of each data set."""
-    from data_process.build import perfect
-
-    data, first, ids = [job.data[name] for name in job.having("eval")], 0, []
-    for one in data:
-        ids += [first + number for number in one.numbers("eval")[:64]]
-        first += len(one.rows("eval"))
-    gold = references(ids)
+    gold = references(job.data.first_ids("eval", 64))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a few records may be too alike for some metric
-        return list(build_trainer(job, model).metric_function(perfect(data, gold), gold))
+        return list(build_trainer(job, model).metric_function(job.data.perfect(gold), gold))
 
 
 def save_pretrained(job: Job, model: Any, folder: Path) -> None:
@@ -403,20 +370,12 @@ def open_output(job: Job) -> None:
     set_damaged_aside(output / "last")
     write_text(output / "config.yaml", to_yaml(job.args))
     write_json(output / "dataset_info.json", figures(job))
-    write_json(output / "splits.json", {part_name(job, n, part): numbers for n, data in job.data.items()
-                                        for part, numbers in data.indices.items()})  # fmt: skip
+    write_json(output / "splits.json", job.data.splits())
 
 
 def figures(job: Job) -> dict[str, Any]:
-    """What is in each part of each data set."""
-    streamed = "train" if job.args.streaming else None
-    return {part_name(job, name, part): data.figures(part, part == streamed)
-            for name, data in job.data.items() for part in data.sources}  # fmt: skip
-
-
-def part_name(job: Job, name: str, part: str) -> str:
-    """How files call a part: "eval", or of several data sets "eval-NAME"."""
-    return part if len(job.data) == 1 else f"{part}-{name}"
+    """What is in each part of the data; a streamed one is not encoded for it."""
+    return job.data.figures(["train"] if job.args.streaming else [])
 
 
 def report(job: Job, model: Any, part: str) -> None:
@@ -432,16 +391,13 @@ def report(job: Job, model: Any, part: str) -> None:
         return
     if metrics:
         logger.info("[%s] %s", part.upper(), " ".join(f"{key}={value:.4f}" for key, value in metrics.items()))
-    names, first = job.having(part), 0
-    for name in names:
-        behind = first + len(job.data[name].rows(part))
-        found = result.between(first, behind, job.options[name]["tasks"])
-        lines = write_labels(job, name, part, found)
-        if metrics and len(names) > 1:
-            everything = result.between(first, behind, model.heads)
-            scores = trainer.metric_function(everything.labels, references([first + i for i in everything.sample_ids]))
+    ranges = job.data.ranges(part)
+    for name, ids in ranges.items():
+        lines = write_labels(job, name, part, result.between(ids, job.options[name]["tasks"]))
+        if metrics and len(ranges) > 1:
+            own = result.between(ids, model.heads)
+            scores = trainer.metric_function(own.labels, references([ids[i] for i in own.sample_ids]))
             metrics |= {f"{name}/{key}": value for key, value in scores.items()}
-        first = behind
     if metrics:
         stem = f"predictions/{lines.stem}" if part == "predict" else part
         write_json(Path(job.args.output_dir, f"{stem}_metrics.json"), metrics)
@@ -454,8 +410,8 @@ def write_labels(job: Job, name: str, part: str, found: Any) -> Path:
     from data_process.predictions import write_predictions
 
     data = job.data[name]
-    file = part_name(job, name, Path(data.sources[part]).stem if part == "predict" else part)
-    lines = Path(job.args.output_dir, "predictions" if part == "predict" else "errors", f"{file}.jsonl")
+    folder = Path(job.args.output_dir, "predictions" if part == "predict" else "errors")
+    lines = folder / f"{job.data.output_name(name, part)}.jsonl"
     written = write_predictions(lines, data.rows(part), data.schema, found.sample_ids, found.labels, found.confidences,
                                 only_wrong=part != "predict")  # fmt: skip
     logger.info("[%s] %d of %d records in %s", part.upper(), written, len(found.sample_ids), lines)
@@ -489,7 +445,7 @@ def run_job(job: Job) -> None:
         train(job, model)
         model = saved_model(find_best(args.output_dir), args.trust_remote_code)
     for part in [part for part in ("eval", "test") if args.do_eval] + ["predict"] * args.do_predict:
-        if job.having(part):
+        if job.data.having(part):
             report(job, model, part)
 
 

@@ -2,7 +2,7 @@
 # Run the tests; needs no GPU and no network (once the packages are there).
 #     sh run_tests.sh                     the quick ones
 #     sh run_tests.sh --slow              all
-#     sh run_tests.sh -k fgm -x           any option of pytest
+#     sh run_tests.sh -k fgm -x           any option of pytest; -n 0: in one process, for -s and --pdb
 
 CDPATH='' cd -- "$(dirname -- "$0")" || exit 1
 REQUIREMENTS=requirements-dev.txt
@@ -15,6 +15,7 @@ if ! "$PYTHON" -c 'from importlib.metadata import version; version("gt-all-minil
 fi
 
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # two processes share the tests
 
 slow=
 for argument; do # take --slow out of the arguments, keep the others in order
@@ -27,4 +28,4 @@ done
 if [ -n "$slow" ]; then
     set -- -m '' "$@" # replaces the 'not slow' of pyproject.toml
 fi
-exec "$PYTHON" -m pytest "$@"
+exec "$PYTHON" -m pytest -n 2 --dist loadfile "$@"

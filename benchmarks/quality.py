@@ -71,7 +71,7 @@ def train_theirs(argv: list[str]) -> dict[str, float]:
                 best.update(value=value, state=copy.deepcopy(model.state_dict()))
             model.train()
 
-    [name] = job.having("train")
+    [name] = job.data.having("train")
     features = main.build_part(job, name, "train")
     steps = -(-len(features) // args.batch_size) // args.accumulate * args.epochs
     optimizer = build_optimizer(model.to(job.device), args.lr, args.head_lr, args.weight_decay)

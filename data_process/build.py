@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate, chain, islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -250,36 +250,6 @@ def build_tokenizer(
 def checksum(source: str) -> str:
     """sha256 of what decides the records of a source."""
     return content_hash(origin(source))
-
-
-def joined_references(data: Sequence[Data], part: str, tasks: Sequence[str]) -> Any:
-    """The function sample ids -> task -> references, None where there is none.
-
-    data: data sets that have the part; their records are numbered on from one to the next.
-    tasks: names of all tasks.
-    """
-    rows = [one.rows(part) for one in data]
-    firsts = list(accumulate(map(len, rows), initial=0))
-
-    def references(sample_ids: Sequence[int]) -> dict[str, list[Any]]:
-        found: dict[str, list[Any]] = {task: [None] * len(sample_ids) for task in tasks}
-        for one, some, first, behind in zip(data, rows, firsts, firsts[1:], strict=False):
-            places = [place for place, number in enumerate(sample_ids) if first <= number < behind]
-            for task, values in one.references(some)([sample_ids[place] - first for place in places]).items():
-                for place, value in zip(places, values, strict=True):
-                    found[task][place] = value
-        return found
-
-    return references
-
-
-def perfect(data: Sequence[Data], references: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """Predictions that could not be better; None where there is no reference."""
-    levels = {label.task: level_of(label.level) for one in data for label in one.schema.labels}
-    return {
-        task: [None if gold is None else levels[task].right(gold) for gold in found]
-        for task, found in references.items()
-    }
 
 
 def given_labels(task: Mapping[str, Any]) -> LabelVocab | None:

@@ -3,8 +3,9 @@
     python -m experiments.folds --config configs/mine.yaml --folds 5 [any option of main.py]
 
 The runs go to <output_dir>/fold-0 … and go on where they stopped if the command is given again; folds.json in
-<output_dir> has the scores of each fold, their mean and sample standard deviation. Labels, splits and a tokenizer from
-scratch are made anew in each run, from its own training folds; only the cache of encoded files is shared.
+<output_dir> has the scores of each fold, their mean and sample standard deviation. Weights, tokenizer and thresholds
+are made anew in each run, from its own training folds; the names of the labels come from the whole file, and only the
+cache of encoded files is shared.
 """
 
 import json

@@ -9,6 +9,7 @@ Copy it alone; torch only. K tasks.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,3 +52,12 @@ def falling_speed(losses: Sequence[Mapping[str, float]], temperature: float = 2.
     speeds = {task: last[task] / before[task] for task in last if before.get(task)}
     scale = sum(math.exp(speed / temperature) for speed in speeds.values())
     return {task: len(speeds) * math.exp(speed / temperature) / scale for task, speed in speeds.items()}
+
+
+def follow_losses(model: Any, event: str, step: int, values: Mapping[str, Any]) -> None:
+    """A callback of the trainer, once `model` is bound with functools.partial: when an epoch has been evaluated, the
+    tasks' losses are weighed by their `falling_speed`."""
+    if event == "epoch":
+        means = [entry["train"] for entry in values["history"]]
+        losses = [{task: mean[f"{task}/loss"] for task in model.heads if f"{task}/loss" in mean} for mean in means]
+        model.factors = falling_speed(losses)

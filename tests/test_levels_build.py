@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from data_process.build import Data, build_tokenizer, joined_references, perfect, read_data, settle_labels
+from data_process.build import Data, build_tokenizer, read_data, settle_labels
+from data_process.data_sets import DataSets
 from data_process.errors import DataError
 from data_process.levels import level_of
 from data_process.predictions import write_predictions
@@ -88,7 +89,7 @@ def test_from_a_file_to_predictions(level: str, tmp_path: Path) -> None:
 
     gold = data.references(rows)([2, 0, 1])
     assert gold == {"task": [references[2], references[0], references[1]]}
-    best = perfect([data], gold)["task"]
+    best = DataSets(data=data).perfect(gold)["task"]
 
     path = tmp_path / "predictions.jsonl"
     never_right = level in ("number", "pair")
@@ -134,7 +135,7 @@ def test_pairs_that_need_no_gold(tmp_path: Path) -> None:
     data.set_encoder(build_tokenizer([data], None, 100), 32)
     assert [row["labels"]["task"] for row in data.rows("train")] == [math.inf, math.inf, 0.0]
     assert data.references(data.rows("train"))([0, 1, 2]) == {"task": [None, None, 0.0]}
-    assert perfect([data], {"task": [None, 0.5]}) == {"task": [None, 0.5]}
+    assert DataSets(data=data).perfect({"task": [None, 0.5]}) == {"task": [None, 0.5]}
     with pytest.raises(DataError, match=r"train.jsonl:1: other: no such column; this record has 'text'$"):
         read(file, "sequence", tmp_path, text_pair_column="other")
 
@@ -186,7 +187,8 @@ def test_given_labels_hold_for_all_data_sets(two: list[Data], caplog: pytest.Log
 
 def test_references_of_several_data_sets(two: list[Data]) -> None:
     """Records are numbered on; a task that a data set does not have has no references there."""
-    references = joined_references(two, "train", ["intent", "slots", "topics"])
+    data = DataSets(first=two[0], second=two[1])
+    references = data.references("train", ["intent", "slots", "topics"])
     everything: dict[str, list[Any]] = {
         "intent": ["x", "y", "x", "z", "x"],
         "slots": [None, None, None, ["B-s"], ["O", "O"]],
@@ -195,7 +197,7 @@ def test_references_of_several_data_sets(two: list[Data]) -> None:
     for ids in ([0, 1, 2, 3, 4], [4, 0, 3], [2, 1], [3, 3], [4], []):
         expected = {task: [values[number] for number in ids] for task, values in everything.items()}
         assert references(ids) == expected
-        assert perfect(two, references(ids)) == expected
+        assert data.perfect(references(ids)) == expected
 
 
 # texts to be generated

@@ -77,11 +77,12 @@ def test_by_hand():
         {"mrr@2": (1 / 2 + 1 + 0) / 3, "recall@2": (1 + 1 / 2 + 0) / 3, "ndcg@2": (1 / np.log2(3) + second + 0) / 3}
     )
     assert spearman([0.1, 0.8, 0.5], [0, 5, 3]) == pytest.approx(1) and pearson([1, 2], [5, 3]) == pytest.approx(-1)
+    assert spearman([1], [1]) == pearson([], []) == 0, "no correlation of fewer than two pairs"
     assert {type(value) for value in score_rankings(rankings, relevant).values()} == {float}
 
 
 @pytest.mark.parametrize(("function", "arguments", "message"), [
-    (spearman, ([1], [1]), "at least two pairs"), (pearson, ([1, 2], [1]), "found 2 predictions for 1"),
+    (spearman, ([1], []), "found 1 predictions for 0"), (pearson, ([1, 2], [1]), "found 2 predictions for 1"),
     (spearman, ([1, float("nan")], [1, 2]), "finite"), (pearson, ([1, 2], [1, float("inf")]), "finite"),
     (score_rankings, ([["a"]], []), "found 1 for 0 queries"), (score_rankings, ([], []), "at least one"),
     (score_rankings, ([["a"], ["a", "a"]], [{"a"}, {"a"}]), "query 2: an id is ranked twice"),

@@ -74,6 +74,8 @@ def fill(unfinished: Path, write: Callable[[Path], object]) -> None:
     files = sorted(p for p in unfinished.rglob("*") if p.is_file())
     sums = {p.relative_to(unfinished).as_posix(): sha256(p) for p in files}
     write_json(unfinished / MANIFEST, sums)
+    for path in files:  # safetensors writes files that only their owner may read, whatever the umask
+        path.chmod((unfinished / MANIFEST).stat().st_mode)
     for path in [*files, unfinished / MANIFEST, *(p for p in unfinished.rglob("*") if p.is_dir()), unfinished]:
         flush(path)
 

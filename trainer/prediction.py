@@ -29,11 +29,11 @@ class Predictions:
     losses: dict[str, float] = field(default_factory=dict)
     """task -> mean loss over its items with gold labels"""
 
-    def between(self, first: int, behind: int, tasks: Collection[str]) -> "Predictions":
-        """Those of some tasks for the records first … behind - 1, numbered from 0, without losses."""
-        here = [place for place, number in enumerate(self.sample_ids) if first <= number < behind]
+    def between(self, ids: range, tasks: Collection[str]) -> "Predictions":
+        """Those of some tasks for records whose ids follow one another, numbered from 0, without losses."""
+        here = [place for place, number in enumerate(self.sample_ids) if number in ids]
         return Predictions(
-            [self.sample_ids[place] - first for place in here],
+            [self.sample_ids[place] - ids.start for place in here],
             {task: [self.labels[task][place] for place in here] for task in tasks},
             {task: [self.confidences[task][place] for place in here] for task in tasks if task in self.confidences},
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 
 def pearson(predictions: Sequence[float], references: Sequence[float]) -> float:
-    """Linear correlation, -1 to 1; 0 where one side is constant, which tells nothing (scipy has NaN there)."""
+    """Linear correlation, -1 to 1; 0 where it is undefined: one side is constant, or there are fewer than two pairs."""
     from scipy.stats import pearsonr
 
     return correlation(pearsonr, predictions, references)
@@ -28,11 +28,11 @@ def spearman(predictions: Sequence[float], references: Sequence[float]) -> float
 
 
 def correlation(function: Callable[..., Any], predictions: Sequence[float], references: Sequence[float]) -> float:
-    if len(predictions) != len(references) or len(predictions) < 2:
-        raise ValueError(f"at least two pairs, found {len(predictions)} predictions for {len(references)} references")
+    if len(predictions) != len(references):
+        raise ValueError(f"found {len(predictions)} predictions for {len(references)} references")
     if not all(map(isfinite, (*predictions, *references))):
         raise ValueError("predictions and references are finite numbers; one is NaN or infinite")
-    if len(set(predictions)) == 1 or len(set(references)) == 1:
+    if len(set(predictions)) < 2 or len(set(references)) < 2:
         return 0.0
     return float(function(predictions, references).statistic)
 
