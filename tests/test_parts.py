@@ -95,13 +95,13 @@ def test_mistakes(name, file, tmp_path, capsys):
 
 def test_cross_validation(file, tmp_path):
     """Every record is held out once; the summary is that of the folds' own files; again, nothing is trained."""
-    options = {"do_train": None, "folds": 3, "max_steps": 8}
+    options = {"do_train": None, "folds": 2, "max_steps": 8}
     command = [sys.executable, "-m", "experiments.folds", *job(file, tmp_path / "cv", **options)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    held_out = [read(tmp_path / "cv" / f"fold-{n}" / "splits.json")["eval"] for n in range(3)]
+    held_out = [read(tmp_path / "cv" / f"fold-{n}" / "splits.json")["eval"] for n in range(2)]
     assert sorted(n for numbers in held_out for n in numbers) == list(range(400))
-    scores = [read(tmp_path / "cv" / f"fold-{n}" / "eval_metrics.json")["intent/accuracy"] for n in range(3)]
+    scores = [read(tmp_path / "cv" / f"fold-{n}" / "eval_metrics.json")["intent/accuracy"] for n in range(2)]
     summary = read(tmp_path / "cv" / "folds.json")["summary"]["intent/accuracy"]
     assert summary == {"mean": pytest.approx(statistics.mean(scores)), "std": pytest.approx(statistics.stdev(scores))}
     shown = next(line for line in done.stdout.splitlines() if line.startswith("intent/accuracy "))

@@ -1,5 +1,6 @@
 """The READMEs are true: every command in them runs, both say the same, and the files they name exist."""
 
+import importlib
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import yaml
 import main
 from config import get_args
 from data_process.sample_data import generate
+from experiments.folds import run_folds
+from tests.raw_examples import EXAMPLES
 
 ROOT = Path(__file__).parents[1]
 ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -89,6 +92,7 @@ def small(folder, output="run"):
 
 
 JOBS = [command for command in commands(ENGLISH) if re.match(r"(sh run\.sh .+|python main\.py)", command)]
+SIDE = [command for command in commands(ENGLISH) if command.startswith("python -m ")]
 
 
 @pytest.mark.parametrize("command", JOBS)
@@ -118,9 +122,38 @@ def test_every_command_runs(command, sandbox, monkeypatch, capsys):
         assert len((sandbox / "run" / "predictions" / "new.jsonl").read_text(encoding="utf-8").splitlines()) == 20
 
 
+def test_the_side_scripts_run(sandbox, tmp_path, monkeypatch, capsys):
+    """In the order in which they stand, one process after the other replaced by a call."""
+    def in_this_process(command, **_):
+        return subprocess.CompletedProcess(command, main.run(command[2:]))
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("experiments.folds.subprocess.run", in_this_process)
+    (tmp_path / "raw" / "cluener").mkdir(parents=True)
+    for name, content in EXAMPLES["cluener"][0][1].items():
+        (tmp_path / "raw" / "cluener" / name).write_text(content, encoding="utf-8")
+    questions = "\n".join(json.dumps({"question": " ".join(record["tokens"])}) for record in generate(20))
+    (tmp_path / "faq.jsonl").write_text(questions, encoding="utf-8")
+    places = {"raw/cluener": tmp_path / "raw/cluener", "data/cluener": tmp_path / "cluener",
+              "output/index": tmp_path / "index", "output/stsb_zh_embedding": sandbox / "run",
+              "data/faq.jsonl": tmp_path / "faq.jsonl"}  # fmt: skip
+    for command in SIDE:
+        for name, here in places.items():
+            command = command.replace(name, str(here))
+        module, *words = shlex.split(command)[2:]
+        if module == "experiments.folds":
+            found = run_folds([*words, *small(tmp_path, "folds"), "--folds", "2"])
+            assert len(found["folds"]) == 2
+        else:
+            place = f"{module}.__main__" if module == "data_process" else module
+            assert importlib.import_module(place).main(words) in (0, None), command
+    assert (tmp_path / "cluener" / "train.jsonl").exists()
+    assert len(capsys.readouterr().out.splitlines()[-5:]) == 5
+
+
 def test_the_other_commands(tmp_path):
     """Those that are no jobs: the tests' script collects, the copies arrive."""
-    others = [command for command in commands(ENGLISH) if command not in JOBS and command != "sh run.sh"]
+    others = [command for command in commands(ENGLISH) if command not in [*JOBS, *SIDE, "sh run.sh"]]
     assert others[0] == "sh run_tests.sh"
     env = os.environ | {"PYTHON": sys.executable}
     collect = ["sh", "run_tests.sh", "--collect-only", "-q", "tests/test_readme.py"]
