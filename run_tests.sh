@@ -28,4 +28,4 @@ done
 if [ -n "$slow" ]; then
     set -- -m '' "$@" # replaces the 'not slow' of pyproject.toml
 fi
-exec "$PYTHON" -m pytest -n 2 --dist loadfile "$@"
+exec "$PYTHON" -m pytest -n 2 --dist worksteal "$@"

@@ -308,6 +308,8 @@ def wait_for(condition, seconds: float = 20) -> None:
 
 # ----------------------------------------------------------------------------------------------- run_tests.sh
 
+PYTEST = ["-m", "pytest", "-n", "2", "--dist", "worksteal"]
+
 
 @pytest.mark.parametrize("given", [[], ["-k", "a and b"], ["--slow"], ["-x", "--slow", "tests/a b.py"]])
 def test_run_tests(launch: Launch, given: list[str]) -> None:
@@ -315,14 +317,14 @@ def test_run_tests(launch: Launch, given: list[str]) -> None:
         pytest.skip("the development packages are not here")
     assert launch(*given, script="run_tests.sh").returncode == 0
     rest = [argument for argument in given if argument != "--slow"]
-    assert launch.argv() == ["-m", "pytest", *(["-m", ""] if "--slow" in given else []), *rest]
+    assert launch.argv() == [*PYTEST, *(["-m", ""] if "--slow" in given else []), *rest]
 
 
 def test_run_tests_goes_on_without_the_small_weights(launch: Launch) -> None:
     if not has_packages(*DEVELOPMENT):
         pytest.skip("the development packages are not here")
     done = launch(script="run_tests.sh", STUB_OFFLINE="1")
-    assert done.returncode == 0 and launch.argv() == ["-m", "pytest"]
+    assert done.returncode == 0 and launch.argv() == PYTEST
     assert done.stderr.startswith("setup: note: ") and done.stderr.count("\n") == 1
 
 
