@@ -1,0 +1,96 @@
+"""The scripts of benchmarks/ compare what they say they compare."""
+
+import importlib.util
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import accuracy_score, f1_score
+from transformers import AutoTokenizer, BertConfig, BertModel
+
+from benchmarks.baselines import baselines
+from benchmarks.quality import table, train_ours, train_theirs
+from model_utils.scores.ranking import spearman
+from tests.sample_job import TASKS, arguments
+
+
+@pytest.mark.skipif(importlib.util.find_spec("accelerate") is None, reason="transformers.Trainer needs accelerate")
+@pytest.mark.filterwarnings("ignore")
+def test_both_loops_are_the_same_where_nothing_is_left_to_chance(data: Path, tmp_path: Path) -> None:
+    """One batch with all records, no dropout: the order does not matter, and nothing else may differ."""
+    tasks = json.dumps([task | {"dropout": 0.0} for task in TASKS])
+    first = tmp_path / "first"
+    assert train_ours(arguments(data, first, epochs=1)) is not None  # for its tokenizer
+    encoder = tmp_path / "encoder"
+    tokenizer = AutoTokenizer.from_pretrained(str(first / "best"))
+    tokenizer.save_pretrained(encoder)
+    BertModel(BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                         intermediate_size=64, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+              ).save_pretrained(encoder)  # fmt: skip
+    size = len((data / "train.jsonl").read_text(encoding="utf-8").splitlines())
+    found = {}
+    for name, train in (("ours", train_ours), ("theirs", train_theirs)):
+        given = arguments(data, tmp_path / name, tasks=tasks, model_name_or_path=encoder, batch_size=size, epochs=6,
+                          warmup_ratio=0.25, resume="never", monitor="loss")  # fmt: skip
+        found[name] = train(given)
+    assert set(found["ours"]) == set(found["theirs"])
+    assert found["ours"]["loss"] < 5.5, "6.3 before training"
+    for metric, value in found["ours"].items():
+        assert found["theirs"][metric] == pytest.approx(value, abs=2e-4), metric
+    rows = {name: [metrics | {"seconds": 60.0}] * 2 for name, metrics in found.items()}
+    lines = table({"ours": rows["ours"], "transformers.Trainer": rows["theirs"]}).splitlines()
+    assert len(lines) == 4 and f"{100 * found['ours']['intent/accuracy']:.1f} ± 0.0" in lines[2]
+    assert lines[2].endswith("| 1.0 |")
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.write_text("\n".join(json.dumps(record, ensure_ascii=False) for record in records), encoding="utf-8")
+    return path
+
+
+def test_baselines_of_the_sample_job(data: Path, tmp_path: Path) -> None:
+    found = baselines(arguments(data, tmp_path / "out", do_train=None, do_eval=None))
+    train, test = (
+        [json.loads(line) for line in (data / f"{part}.jsonl").read_text(encoding="utf-8").splitlines()]
+        for part in ("train", "test")
+    )
+    commonest = Counter(r["intent"] for r in train).most_common(1)[0][0]
+    gold = [r["intent"] for r in test]
+    expected = {"accuracy": accuracy_score(gold, [commonest] * len(gold)),
+                "macro_f1": f1_score(gold, [commonest] * len(gold), average="macro", zero_division=0.0)}  # fmt: skip
+    assert found["intent"]["commonest label"] == pytest.approx(expected)
+    assert found["intent"]["TF-IDF, linear SVM"]["accuracy"] > 0.8
+    assert 0.2 < found["slots"]["commonest tag of each word"]["f1"] < 0.9
+
+
+def test_baselines_of_pairs_and_choices(tmp_path: Path) -> None:
+    pairs = [{"a": "red car", "b": b, "s": s} for b, s in (("red car", 5), ("red bus", 3), ("old bus", 1), ("", 0))]
+    file = write(tmp_path / "pairs.jsonl", [pair | {"b": pair["b"] or "green"} for pair in pairs])
+    shared = {"text_column": "a", "text_pair_column": "b", "train_file": file, "eval_file": file, "test_file": file,
+              "do_train": None, "do_eval": None}  # fmt: skip
+    for kind in ("sequence_regression", "sentence_embedding"):
+        task = json.dumps([{"name": "t", "kind": kind, "label_column": "s"}])
+        found = baselines(arguments(tmp_path, tmp_path / "out", tasks=task, **shared))["t"]["cosine of TF-IDF"]
+        vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=2)
+        vectors.fit([text for pair in pairs for text in (pair["a"], pair["b"] or "green")])
+        cosines = [
+            float((vectors.transform([p["a"]]) @ vectors.transform([p["b"] or "green"]).T).toarray()[0, 0])
+            for p in pairs
+        ]
+        assert found["spearman"] == pytest.approx(spearman(cosines, [5, 3, 1, 0])) and np.argmax(cosines) == 0
+    questions = [{"text": "the cat sat on the mat", "q": "who sat?", "c": ["a big dog", "the cat"], "label": 1},
+                 {"text": "the cat sat on the mat", "q": "where?", "c": ["on the mat", "in bed"], "label": 0},
+                 {"text": "the cat sat on the mat", "q": "what?", "c": ["it left", "it sat"], "label": 1}]  # fmt: skip
+    file = write(tmp_path / "choices.jsonl", questions)
+    task = json.dumps([{"name": "t", "kind": "multiple_choice", "label_column": "label"}])
+    shared |= {"text_column": "text", "text_pair_column": "q", "choices_column": "c", "train_file": file,
+               "eval_file": file, "test_file": file}  # fmt: skip
+    found = baselines(arguments(tmp_path, tmp_path / "out", tasks=task, **shared))["t"]
+    assert {name: metrics["accuracy"] for name, metrics in found.items()} == {
+        "commonest place": pytest.approx(2 / 3), "nearest to the text by TF-IDF": 1.0,
+    }  # fmt: skip
+    assert not (tmp_path / "out").exists(), "nothing was trained"
