@@ -89,8 +89,8 @@ def test_baselines_of_pairs_and_choices(tmp_path: Path) -> None:
     task = json.dumps([{"name": "t", "kind": "multiple_choice", "label_column": "label"}])
     shared |= {"text_column": "text", "text_pair_column": "q", "choices_column": "c", "train_file": file,
                "eval_file": file, "test_file": file}  # fmt: skip
-    found = baselines(arguments(tmp_path, tmp_path / "out", tasks=task, **shared))["t"]
-    assert {name: metrics["accuracy"] for name, metrics in found.items()} == {
+    chosen = baselines(arguments(tmp_path, tmp_path / "out", tasks=task, **shared))["t"]
+    assert {name: metrics["accuracy"] for name, metrics in chosen.items()} == {
         "commonest place": pytest.approx(2 / 3), "nearest to the text by TF-IDF": 1.0,
     }  # fmt: skip
     assert not (tmp_path / "out").exists(), "nothing was trained"
