@@ -399,7 +399,7 @@ def report(job: Job, model: Any, part: str) -> None:
             scores = trainer.metric_function(own.labels, references([ids[i] for i in own.sample_ids]))
             metrics |= {f"{name}/{key}": value for key, value in scores.items()}
     if metrics:
-        stem = f"predictions/{lines.stem}" if part == "predict" else part
+        stem = f"predictions/{lines.stem}" if part == "predict" and len(ranges) == 1 else part
         write_json(Path(job.args.output_dir, f"{stem}_metrics.json"), metrics)
         reports = task_reports(model.heads, result.labels, references(result.sample_ids), result.confidences)
         write_json(Path(job.args.output_dir, f"{stem}_report.json"), reports)

@@ -126,7 +126,14 @@ def test_predicting_names_the_data_set(files, run, tmp_path, capsys):
     lines = [json.loads(line) for line in (tmp_path / "a/predictions/texts-dev.jsonl").read_text("utf-8").splitlines()]
     assert len(lines) == 30 and all(set(line["predictions"]) == {"intent"} for line in lines)
     scores = read(tmp_path / "a" / "predictions" / "texts-dev_metrics.json")
-    assert scores["intent/accuracy"] == read(run / "eval_metrics.json")["texts/intent/accuracy"]
+    known = read(run / "eval_metrics.json")
+    assert scores["intent/accuracy"] == known["texts/intent/accuracy"]
+    both = [{"name": name, "predict_file": str(files / f"{name}-dev.jsonl")} for name in ("texts", "numbers")]
+    assert main.run(job(files, tmp_path / "b", **base | {"datasets": json.dumps(both)})) == 0
+    scores = read(tmp_path / "b" / "predict_metrics.json")
+    assert scores["intent/accuracy"] == known["intent/accuracy"], "no other data set has intents"
+    written = {path.name for path in (tmp_path / "b" / "predictions").iterdir()}
+    assert written == {"texts-dev-texts.jsonl", "numbers-dev-numbers.jsonl"}
 
 
 MISTAKES = {
