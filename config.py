@@ -120,7 +120,7 @@ class ModelArguments:
 
     model_name_or_path: str = "scratch:small"
     """a hub name, a local folder, package:NAME/FOLDER (inside an installed package), or scratch:{tiny,small,base};
-    for text_generation scratch:small is a T5, scratch:gpt-small a GPT-2"""
+    for text_generation scratch:small is a BART, scratch:gpt-small a GPT-2"""
     scratch_vocab_size: int = 8000
     """entries of the tokenizer that scratch:… trains on train_file"""
     extra_tokens: list[str] = field(default_factory=list)

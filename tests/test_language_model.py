@@ -15,7 +15,7 @@ from transformers import BertConfig, BertLMHeadModel, DistilBertConfig, DPRConfi
 from model_utils.build import new_model
 from model_utils.encoder import ModelError
 from model_utils.generation_model import GenerationModel, build_generation_model
-from model_utils.language_model import is_causal, load_language_model
+from model_utils.language_model import end_token, is_causal, load_language_model
 from tests.tiny_generation import (
     FAMILIES,
     MAX_TARGET_LENGTH,
@@ -102,7 +102,8 @@ def test_models_from_scratch_have_the_positions_that_are_needed() -> None:
     assert model.encoder.config.n_positions == 700 and model.causal
     model = new_model("scratch:tiny", [TASK], TOKENIZER, 600, max_target_length=100)
     assert not model.causal and isinstance(model, GenerationModel)
-    assert model.encoder.generation_config.decoder_start_token_id == TOKENIZER.pad_token_id
+    assert model.encoder.generation_config.decoder_start_token_id == end_token(TOKENIZER)
+    assert model.encoder.config.max_position_embeddings == 600
 
 
 def test_texts_end_where_targets_do_whatever_the_configuration_says(
