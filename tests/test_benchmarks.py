@@ -34,11 +34,11 @@ def test_both_loops_are_the_same_where_nothing_is_left_to_chance(data: Path, tmp
     size = len((data / "train.jsonl").read_text(encoding="utf-8").splitlines())
     found = {}
     for name, train in (("ours", train_ours), ("theirs", train_theirs)):
-        given = arguments(data, tmp_path / name, tasks=tasks, model_name_or_path=encoder, batch_size=size, epochs=6,
+        given = arguments(data, tmp_path / name, tasks=tasks, model_name_or_path=encoder, batch_size=size, epochs=4,
                           warmup_ratio=0.25, resume="never", monitor="loss")  # fmt: skip
         found[name] = train(given)
     assert set(found["ours"]) == set(found["theirs"])
-    assert found["ours"]["loss"] < 5.5, "6.3 before training"
+    assert found["ours"]["loss"] < 6, "6.3 before training"
     for metric, value in found["ours"].items():
         assert found["theirs"][metric] == pytest.approx(value, abs=2e-4), metric
     rows = {name: [metrics | {"seconds": 60.0}] * 2 for name, metrics in found.items()}

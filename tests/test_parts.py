@@ -16,6 +16,7 @@ from data_process.grouped_splits import grouped_split
 from data_process.multilabel_splits import multilabel_split
 from data_process.parts import SplitPlan
 from data_process.splits import stratified_split
+from experiments.folds import run_folds
 from tests.sample_job import arguments, read
 
 ROOT = Path(__file__).parents[1]
@@ -93,7 +94,7 @@ def test_mistakes(name, file, tmp_path, capsys):
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_cross_validation(file, tmp_path):
+def test_cross_validation(file, tmp_path, monkeypatch, capsys):
     """Every record is held out once; the summary is that of the folds' own files; again, nothing is trained."""
     options = {"do_train": None, "folds": 2, "max_steps": 8}
     command = [sys.executable, "-m", "experiments.folds", *job(file, tmp_path / "cv", **options)]
@@ -108,7 +109,11 @@ def test_cross_validation(file, tmp_path):
     assert shown.split()[1:] == [f"{summary['mean']:.4f}", "±", f"{summary['std']:.4f}"]
     weights = tmp_path / "cv" / "fold-1" / "best" / "model.safetensors"
     before = weights.stat().st_mtime_ns
-    again = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert again.returncode == 0 and weights.stat().st_mtime_ns == before
-    wrong = subprocess.run([*command, "--folds", "0"], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert (wrong.returncode, wrong.stderr) == (2, "error: arguments: folds: give the number of folds, at least 2\n")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("experiments.folds.subprocess.run",
+                        lambda command, **_: subprocess.CompletedProcess(command, main.run(command[2:])))  # fmt: skip
+    assert run_folds(command[3:])["summary"]["intent/accuracy"] == summary and weights.stat().st_mtime_ns == before
+    with pytest.raises(SystemExit) as left:
+        run_folds([*command[3:], "--folds", "0"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.endswith("error: arguments: folds: give the number of folds, at least 2\n")
