@@ -50,7 +50,7 @@ def examples(job: main.Job, part: str, task: str) -> tuple[list[Example], list[A
         for number, (_, record) in enumerate(open_source(data.sources[part])):
             if number in chosen and not isinstance(record, DataError) and task in data.schema.gold(record):
                 read = (data.schema.text(record), data.schema.text_pair(record), data.schema.choices(record))
-                texts.append(tuple(text for text in read if text))
+                texts.append(tuple(text for text in read if text is not None and text != []))
                 gold.append(data.schema.gold(record)[task])
     return texts, gold
 

@@ -94,7 +94,7 @@ def scratch_config(path: str, tokenizer: Any, longest: int) -> Any:
               "bos_token_id": end}  # fmt: skip
     if path.startswith(f"scratch:{CAUSAL}"):
         return GPT2Config(n_embd=hidden, n_layer=layers, n_head=heads, n_positions=max(512, longest), **shared)
-    # not T5: with AdamW it takes far more steps until it looks at its input, see docs/results.md
+    # not T5: from random weights it learns far slower with AdamW, see docs/results.md
     return BartConfig(
         d_model=hidden, encoder_layers=layers, decoder_layers=layers, encoder_attention_heads=heads,
         decoder_attention_heads=heads, encoder_ffn_dim=4 * hidden, decoder_ffn_dim=4 * hidden,

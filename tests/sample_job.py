@@ -1,6 +1,9 @@
 """A small job of main.py on the sample corpus; its files are the fixture `data` (conftest.py)."""
 
 import json
+import subprocess
+
+import main
 
 TASKS = [
     {"name": "intent", "kind": "sequence_classification", "label_column": "intent"},
@@ -17,6 +20,11 @@ def arguments(data, output, **options):
         "precision": "fp32",
     } | options  # fmt: skip
     return [text for name, value in options.items() if value is not None for text in (f"--{name}", str(value))]
+
+
+def in_this_process(command, **_):
+    """What `subprocess.run` would give for `python main.py …`."""
+    return subprocess.CompletedProcess(command, main.run(command[2:]))
 
 
 def files(folder):

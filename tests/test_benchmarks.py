@@ -68,17 +68,18 @@ def test_baselines_of_the_sample_job(data: Path, tmp_path: Path) -> None:
 
 
 def test_baselines_of_pairs_and_choices(tmp_path: Path) -> None:
-    pairs = [{"a": "red car", "b": b, "s": s} for b, s in (("red car", 5), ("red bus", 3), ("old bus", 1), ("", 0))]
-    file = write(tmp_path / "pairs.jsonl", [pair | {"b": pair["b"] or "green"} for pair in pairs])
+    others = (("red car", 5), ("red bus", 3), ("old bus", 1), ("green", 0))
+    pairs = [{"a": "red car", "b": b, "s": s} for b, s in others]
+    file = write(tmp_path / "pairs.jsonl", pairs)
     shared = {"text_column": "a", "text_pair_column": "b", "train_file": file, "eval_file": file, "test_file": file,
               "do_train": None, "do_eval": None}  # fmt: skip
     for kind in ("sequence_regression", "sentence_embedding"):
         task = json.dumps([{"name": "t", "kind": kind, "label_column": "s"}])
         found = baselines(arguments(tmp_path, tmp_path / "out", tasks=task, **shared))["t"]["cosine of TF-IDF"]
         vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=2)
-        vectors.fit([text for pair in pairs for text in (pair["a"], pair["b"] or "green")])
+        vectors.fit([text for pair in pairs for text in (pair["a"], pair["b"])])
         cosines = [
-            float((vectors.transform([p["a"]]) @ vectors.transform([p["b"] or "green"]).T).toarray()[0, 0])
+            float((vectors.transform([p["a"]]) @ vectors.transform([p["b"]]).T).toarray()[0, 0])
             for p in pairs
         ]
         assert found["spearman"] == pytest.approx(spearman(cosines, [5, 3, 1, 0])) and np.argmax(cosines) == 0

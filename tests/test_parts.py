@@ -17,7 +17,7 @@ from data_process.multilabel_splits import multilabel_split
 from data_process.parts import SplitPlan
 from data_process.splits import stratified_split
 from experiments.folds import run_folds
-from tests.sample_job import arguments, read
+from tests.sample_job import arguments, in_this_process, read
 
 ROOT = Path(__file__).parents[1]
 SINGLE = [{"name": "intent", "kind": "sequence_classification", "label_column": "intent"}]
@@ -110,8 +110,7 @@ def test_cross_validation(file, tmp_path, monkeypatch, capsys):
     weights = tmp_path / "cv" / "fold-1" / "best" / "model.safetensors"
     before = weights.stat().st_mtime_ns
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("experiments.folds.subprocess.run",
-                        lambda command, **_: subprocess.CompletedProcess(command, main.run(command[2:])))  # fmt: skip
+    monkeypatch.setattr("experiments.folds.subprocess.run", in_this_process)
     assert run_folds(command[3:])["summary"]["intent/accuracy"] == summary and weights.stat().st_mtime_ns == before
     with pytest.raises(SystemExit) as left:
         run_folds([*command[3:], "--folds", "0"])

@@ -17,6 +17,7 @@ from config import get_args
 from data_process.sample_data import generate
 from experiments.folds import run_folds
 from tests.raw_examples import EXAMPLES
+from tests.sample_job import in_this_process
 
 ROOT = Path(__file__).parents[1]
 ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -123,10 +124,7 @@ def test_every_command_runs(command, sandbox, monkeypatch, capsys):
 
 
 def test_the_side_scripts_run(sandbox, tmp_path, monkeypatch, capsys):
-    """In the order in which they stand, one process after the other replaced by a call."""
-    def in_this_process(command, **_):
-        return subprocess.CompletedProcess(command, main.run(command[2:]))
-
+    """In the order in which they stand, each by a call instead of a process."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("experiments.folds.subprocess.run", in_this_process)
     (tmp_path / "raw" / "cluener").mkdir(parents=True)
@@ -148,7 +146,9 @@ def test_the_side_scripts_run(sandbox, tmp_path, monkeypatch, capsys):
             place = f"{module}.__main__" if module == "data_process" else module
             assert importlib.import_module(place).main(words) in (0, None), command
     assert (tmp_path / "cluener" / "train.jsonl").exists()
-    assert len(capsys.readouterr().out.splitlines()[-5:]) == 5
+    hits = capsys.readouterr().out.splitlines()[-5:]
+    asked = {json.loads(line)["question"] for line in questions.splitlines()}
+    assert all(hit.split(maxsplit=2)[2] in asked for hit in hits), "score, number of the record, its text"
 
 
 def test_the_other_commands(tmp_path):

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from model_utils.multitask_model import MultiTaskModel
 from tests.tiny import collate, dataset, references, tiny_features, tiny_model, tiny_trainer
+from trainer.checkpoint import save_tree, write_folder
 from trainer.early_stopping import EarlyStopping, MonitorError, choose_monitor
 from trainer.monitor import RunLog
 from trainer.nonfinite import TrainingDiverged
@@ -282,7 +283,7 @@ def test_choice_of_the_monitored_metric():
 
 
 def test_a_crash_while_saving_leaves_the_old_state(tmp_path):
-    from trainer.checkpoint import SaveError, newest_whole, write_folder
+    from trainer.checkpoint import SaveError, newest_whole
 
     target = tmp_path / "last"
     write_folder(target, lambda folder: (folder / "a").write_text("1"))
@@ -304,7 +305,7 @@ def test_a_crash_while_saving_leaves_the_old_state(tmp_path):
 
 
 def test_trees_survive_without_pickle(tmp_path):
-    from trainer.checkpoint import load_tree, save_tree
+    from trainer.checkpoint import load_tree
 
     shared = torch.arange(6.0).reshape(2, 3)
     tree = {
@@ -358,3 +359,11 @@ def test_a_bar_on_a_terminal_and_plain_lines_elsewhere(size, environment, bar):
     text = output.decode()
     assert bool(re.search(r"\[Epoch 0\] \[TRAIN\]: .*/13 .*loss=\S+ lr=", text)) == bar, text
     assert ("[Epoch 0] [TRAIN] 13/13 loss=" in text) == (not bar)
+
+
+def test_weights_are_as_readable_as_other_files(tmp_path):
+    """safetensors alone would shut out everybody but the owner."""
+    write_folder(tmp_path / "state", lambda folder: save_tree(folder / "w.safetensors", {"w": torch.zeros(2)}))
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert {path.stat().st_mode for path in (tmp_path / "state").iterdir()} == {plain.stat().st_mode}
