@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -449,13 +450,13 @@ def run_job(job: Job) -> None:
             report(job, model, part)
 
 
-def run(argv: list[str] | None = None) -> int:
-    """main; for what is no bug of ours one line and an exit code instead of a traceback.
+def run(argv: list[str] | None = None, script: Callable[[list[str] | None], None] = main) -> int:
+    """main, or another script's; for what is no bug of ours one line and an exit code instead of a traceback.
 
     2 wrong input, 3 diverged, 130 and 143 stopped by a signal, 1 disk or memory full.
     """
     try:
-        main(argv)
+        script(argv)
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on from the last saved state", file=sys.stderr)
         return 130

@@ -17,7 +17,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.svm import LinearSVC
 
 import main
-from config import get_args
+from config import ConfigError, get_args
 from data_process.errors import DataError
 from data_process.sources import open_source
 from model_utils.heads import build_head
@@ -30,6 +30,8 @@ def baselines(argv: list[str]) -> dict[str, dict[str, dict[str, float]]]:
     """task -> baseline -> metrics on the test data."""
     job = main.build_job(get_args([*argv, "--do_train", "true", "--do_eval", "true"]))
     main.build_data(job)
+    if not any(task["kind"] in LEARN for task in job.tasks):
+        raise ConfigError(f"arguments: tasks: there are baselines for {', '.join(sorted(LEARN))} only")
     found: dict[str, dict[str, dict[str, float]]] = {}
     for task in job.tasks:
         if task["kind"] in LEARN:
@@ -117,7 +119,11 @@ def plain(text: str | list[str]) -> str:
     return text if isinstance(text, str) else " ".join(text)
 
 
-if __name__ == "__main__":
-    for task, by_name in baselines(sys.argv[1:]).items():
+def report(argv: list[str] | None) -> None:
+    for task, by_name in baselines(argv or []).items():
         for name, metrics in by_name.items():
             print(f"{task}: {name}: " + " ".join(f"{key}={value:.4f}" for key, value in metrics.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main.run(sys.argv[1:], report))

@@ -9,8 +9,11 @@ transformers.Trainer needs: pip install accelerate
 
 import argparse
 import copy
+import importlib.util
 import json
+import re
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from typing import Any
 import torch
 
 import main
-from config import get_args, seed_everything
+from config import ConfigError, get_args, seed_everything
 
 RUN = ("--do_train", "true", "--do_eval", "true", "--resume", "never")
 
@@ -71,7 +74,9 @@ def train_theirs(argv: list[str]) -> dict[str, float]:
                 best.update(value=value, state=copy.deepcopy(model.state_dict()))
             model.train()
 
-    [name] = job.data.having("train")
+    name, *others = job.data.having("train")
+    if others:
+        raise ConfigError(f"arguments: datasets: one training file only, found {name}, {', '.join(others)}")
     features = main.build_part(job, name, "train")
     steps = -(-len(features) // args.batch_size) // args.accumulate * args.epochs
     optimizer = build_optimizer(model.to(job.device), args.lr, args.head_lr, args.weight_decay)
@@ -129,10 +134,18 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
+def report(argv: list[str] | None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, help="a job with one training file")
     parser.add_argument("--seeds", default="1,2,3", help="comma-separated")
     parser.add_argument("--output_dir", type=Path, required=True, help="finished seeds in it are not trained again")
-    given, rest = parser.parse_known_args()
+    given, rest = parser.parse_known_args(argv)
+    if not re.fullmatch(r"\d+(,\d+)*", given.seeds):
+        raise ConfigError(f"command line: seeds: {given.seeds!r} must be whole numbers with commas between, as 1,2,3")
+    if importlib.util.find_spec("accelerate") is None:
+        raise ConfigError("transformers.Trainer needs accelerate: pip install accelerate")
     print(table(compare(given.config, [int(seed) for seed in given.seeds.split(",")], given.output_dir, rest)))
+
+
+if __name__ == "__main__":
+    sys.exit(main.run(sys.argv[1:], report))

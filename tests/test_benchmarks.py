@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoTokenizer, BertConfig, BertModel
 
-from benchmarks.baselines import baselines
+import main
+from benchmarks import quality
+from benchmarks.baselines import baselines, report
 from benchmarks.quality import table, train_ours, train_theirs
 from model_utils.scores.ranking import spearman
 from tests.sample_job import TASKS, arguments
@@ -95,3 +98,18 @@ def test_baselines_of_pairs_and_choices(tmp_path: Path) -> None:
         "commonest place": pytest.approx(2 / 3), "nearest to the text by TF-IDF": 1.0,
     }  # fmt: skip
     assert not (tmp_path / "out").exists(), "nothing was trained"
+
+
+def test_a_mistake_is_one_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = arguments(data, tmp_path / "out", do_train=None, do_eval=None)
+    quality_of = ["--config", str(tmp_path / "job.yaml"), "--output_dir", str(tmp_path / "out"), "--seeds"]
+    texts = json.dumps([{"name": "t", "kind": "text_generation", "label_column": "intent"}])
+    for script, argv, message in (
+        (report, [*given, "--tasks", texts], r"error: arguments: tasks: there are baselines for multiple_choice, .*"),
+        (report, [*given, "--lr", "fast"], r"error: command line: lr: .*"),
+        (quality.report, [*quality_of, "1;2"], r"error: command line: seeds: '1;2' must be whole numbers .*"),
+        (quality.report, [*quality_of, "1"], r"error: command line: config: .*"),
+    ):
+        assert main.run(argv, script) == 2
+        assert re.fullmatch(message + "\n", capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
