@@ -33,7 +33,8 @@ SETTLED = (
     *("group_column", "folds", "fold", "few_shot"),
     *("mixing", "mixing_temperature", "balanced_sampling", "loss_weighting"),
     *("model_name_or_path", "scratch_vocab_size", "extra_tokens", "shared_layers", "freeze_layers"),
-    *("lr", "head_lr", "weight_decay", "warmup_ratio", "warmup_steps", "lr_scheduler", "lr_scheduler_options"),
+    *("lr", "head_lr", "layer_decay", "optimizer", "weight_decay", "warmup_ratio", "warmup_steps"),
+    *("lr_scheduler", "lr_scheduler_options"),
     *("monitor", "train_data", "eval_data"),
 )
 # What may always differ: where things are, what is done besides training. (The contents of files and the tasks are
@@ -151,8 +152,12 @@ class TrainArguments:
     """highest learning rate of the encoder"""
     head_lr: float | None = None
     """highest learning rate of shared layers and heads; null = lr"""
+    layer_decay: float = 1.0
+    """learning rate of an encoder layer, as a share of that of the layer above; 1 = off"""
+    optimizer: Literal["adamw", "adafactor", "muon"] = "adamw"
+    """muon: for the matrices of the encoder's layers, and adamw for the rest"""
     weight_decay: float = 0.01
-    """AdamW's decay of weight matrices (never of biases, norms and CRF scores); 0 = off"""
+    """decay of weight matrices (never of biases, norms and CRF scores); 0 = off"""
     warmup_ratio: float = 0.0
     """share of all steps in which the learning rate rises; 0 = off"""
     warmup_steps: int = 0
@@ -175,10 +180,114 @@ class TrainArguments:
     stays the same but for rounding, dropout and the directions of FGM"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the device computes it natively, else fp16 on CUDA and fp32 elsewhere"""
+
+
+@dataclass
+class TrickArguments:
+    """Tricks (what each of them is, costs, and does not go with: tricks/README.md)"""
+
     use_fgm: bool = False
-    """adversarial training with tricks/fgm.py"""
+    """adversarial training: one step on the embedding table"""
     fgm_eps: float = 1.0
-    """length of FGM's step in embedding space"""
+    """length of the step"""
+    use_pgd: bool = False
+    """adversarial training: several steps on the embedded texts"""
+    pgd_eps: float = 1.0
+    """greatest length of a text's change"""
+    pgd_alpha: float = 0.3
+    """length of a step"""
+    pgd_steps: int = 3
+    """steps, each a forward and backward pass"""
+    use_freelb: bool = False
+    """adversarial training: the mean gradient of several steps on the embedded texts"""
+    freelb_eps: float = 0.5
+    """greatest length of a text's change"""
+    freelb_alpha: float = 0.3
+    """length of a step"""
+    freelb_steps: int = 3
+    """steps, each a forward and backward pass"""
+    use_awp: bool = False
+    """adversarial training: a step of the weights"""
+    awp_gamma: float = 0.005
+    """length of the step, as a share of each matrix's norm"""
+    use_sam: bool = False
+    """sharpness-aware minimization: the gradient a small step uphill"""
+    sam_rho: float = 0.05
+    """length of the step, over all weights together"""
+    use_vat: bool = False
+    """virtual adversarial training: predictions should not change near a text"""
+    vat_weight: float = 1.0
+    """factor of this part of the loss"""
+    vat_eps: float = 1.0
+    """length of a text's change"""
+    use_neftune: bool = False
+    """uniform noise on the embedded texts"""
+    neftune_alpha: float = 5.0
+    """strength of the noise"""
+    use_rdrop: bool = False
+    """two passes with different dropout should agree"""
+    rdrop_alpha: float = 4.0
+    """factor of the disagreement, as in the paper"""
+    use_mixup: bool = False
+    """classify means of two texts' vectors (kind sequence_classification)"""
+    mixup_alpha: float = 0.2
+    """of the Beta distribution of the shares; small = hardly mixed"""
+    use_multi_sample_dropout: bool = False
+    """several dropout masks before the heads"""
+    multi_sample_dropout_samples: int = 4
+    """how many"""
+    use_label_smoothing: bool = False
+    """targets below 1, of tasks of classes without a `criterion` of their own"""
+    label_smoothing_amount: float = 0.1
+    """share of the probability that is spread over the classes"""
+    use_focal: bool = False
+    """focal loss, of tasks of classes without a `criterion` of their own"""
+    focal_gamma: float = 2.0
+    """larger = easy items count less"""
+    use_dice: bool = False
+    """dice loss, of tasks of classes without a `criterion` of their own"""
+    dice_alpha: float = 0.6
+    """larger = easy items count less"""
+    use_ghm: bool = False
+    """gradient harmonizing mechanism, of tasks of classes without a `criterion` of their own"""
+    ghm_bins: int = 10
+    """bins of gradient lengths"""
+    use_distillation: bool = False
+    """learn also from the probabilities of a trained model"""
+    distillation_teacher: str | None = None
+    """its folder, with the same tokenizer and labels"""
+    distillation_alpha: float = 0.5
+    """share of the teacher in the loss"""
+    distillation_temperature: float = 2.0
+    """of the probabilities; higher = softer"""
+    use_ema: bool = False
+    """evaluate and keep an exponential moving average of the weights"""
+    ema_decay: float = 0.999
+    """share of the old average in each update"""
+    use_swa: bool = False
+    """evaluate and keep the mean of the weights at several points"""
+    swa_start: float = 0.5
+    """share of all steps after which averaging begins"""
+    swa_every: int = 50
+    """optimizer steps between two points"""
+    use_lookahead: bool = False
+    """every few updates go only part of the way"""
+    lookahead_k: int = 5
+    """updates between"""
+    lookahead_alpha: float = 0.5
+    """part of the way"""
+    use_gradual_unfreezing: bool = False
+    """train the heads first, then one layer of the encoder after the other, from the top"""
+    gradual_unfreezing_every: int = 100
+    """optimizer steps until the next layer"""
+    use_reinit: bool = False
+    """draw the top layers of a pretrained encoder anew"""
+    reinit_layers: int = 1
+    """how many"""
+    use_child_tuning: bool = False
+    """each update changes a random part of the encoder's weights"""
+    child_tuning_share: float = 0.3
+    """how large a part"""
 
 
 @dataclass
@@ -222,11 +331,12 @@ class RunArguments:
     """auto, cpu, cuda, cuda:1, mps …"""
 
 
-GROUPS = (DataArguments, ModelArguments, TrainArguments, RunArguments)
+TRICKS = [f.name for f in dataclasses.fields(TrickArguments)]
+GROUPS = (DataArguments, ModelArguments, TrainArguments, TrickArguments, RunArguments)
 
 
 @dataclass
-class Arguments(RunArguments, TrainArguments, ModelArguments, DataArguments):
+class Arguments(RunArguments, TrickArguments, TrainArguments, ModelArguments, DataArguments):
     """All arguments in one flat object; the groups only order the help text."""
 
 
@@ -251,6 +361,17 @@ def get_args(argv: list[str] | None = None) -> Arguments:
         sys.exit(0)
     check(args)
     return args
+
+
+def chosen_tricks(args: Arguments) -> dict[str, dict[str, Any]]:
+    """The tricks that are used, by the name of their file, with their options by the name of their parameters."""
+    used = [name.removeprefix("use_") for name in TRICKS if name.startswith("use_") and getattr(args, name)]
+    found: dict[str, dict[str, Any]] = {}
+    for trick in used:
+        own = [name for name in TRICKS if name.startswith(f"{trick}_")]
+        options = {name.removeprefix(f"{trick}_"): getattr(args, name) for name in own}
+        found[trick] = {{"eps": "epsilon"}.get(name, name): value for name, value in options.items()}
+    return found
 
 
 def explicit_booleans(argv: list[str]) -> list[str]:
@@ -331,6 +452,8 @@ def check(args: Arguments) -> None:
         require(getattr(args, name) >= 0, name, "must not be negative")
     require(args.mixing_temperature >= 1, "mixing_temperature", "must be at least 1")
     require(0 <= args.balanced_sampling <= 1, "balanced_sampling", "must be between 0 and 1")
+    require(0 <= args.swa_start <= 1, "swa_start", "is a share of all steps, between 0 and 1")
+    require(0 < args.layer_decay <= 1, "layer_decay", "must be above 0 and at most 1, which is off")
     require(0 <= args.warmup_ratio < 1, "warmup_ratio", "must be at least 0 and below 1")
     check_data_options(vars(args))
     require(args.folds != 1, "folds", "must be at least 2, or 0 for none")
@@ -496,7 +619,7 @@ def check_resume(saved: Mapping[str, Any], now: Mapping[str, Any], state: str | 
     """
     differ = [name for name in now if name in saved and saved[name] != now[name]]
     for name in differ:
-        if name in SETTLED:
+        if name in SETTLED or name in TRICKS:
             is_data = name.endswith("_data")
             what = "is not that of" if is_data else f"is {now[name]!r}, but {saved[name]!r} in"
             right = "go on with the same, or begin anew in another --output_dir"

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from config import Arguments, ConfigError, check_resume, data_sets, get_args, seed_everything, to_yaml
+from config import Arguments, ConfigError, check_resume, chosen_tricks, data_sets, get_args, seed_everything, to_yaml
 from logging_config import setup_logging
 
 logger = logging.getLogger("main")
@@ -50,6 +50,10 @@ class Job:
     tokenizer: Any = None
     causal: bool = False
     """whether the model generates by going on with its own input"""
+    monitor: tuple[str, bool] = ("", False)
+    """the metric that chooses the best state, and whether lower is better"""
+    callbacks: list[Any] = field(default_factory=list)
+    """callbacks of the trainer beside its own, see trainer/monitor.py"""
 
 
 def build_job(args: Arguments) -> Job:
@@ -171,6 +175,7 @@ def build_model(job: Job) -> Any:
     """The saved model, or a new one."""
     from model_utils.build import new_model, saved_model
     from model_utils.encoder import freeze
+    from tricks.reinit import reinit_layers
 
     args = job.args
     if job.folder is not None:
@@ -183,6 +188,8 @@ def build_model(job: Job) -> Any:
             uncertainty=args.loss_weighting == "uncertainty", label_counts=job.data.label_counts("train", weighed),
             trust_remote_code=args.trust_remote_code,
         )  # fmt: skip
+        if args.use_reinit:
+            reinit_layers(model.encoder, args.reinit_layers)
     freeze(model.encoder, args.freeze_layers)
     return model
 
@@ -277,7 +284,7 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
     from trainer.nonfinite import NonfinitePolicy
     from trainer.run_folder import RunFolder
     from trainer.step import TrainStep
-    from tricks.fgm import FGM
+    from tricks.build import build_tricks
 
     args = job.args
     train_loader = build_train_loader(job)
@@ -287,32 +294,55 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
         "train_loader": train_loader, "steps_per_epoch": steps_per_epoch, "epochs": args.epochs or sys.maxsize,
         "max_steps": args.max_steps, "accumulate": args.accumulate, "eval_steps": args.eval_steps,
         "save_steps": args.save_steps, "save_minutes": args.save_minutes, "logging_steps": args.logging_steps,
-        "nonfinite": NonfinitePolicy(args.nonfinite, args.nonfinite_limit), "callbacks": [],
+        "nonfinite": NonfinitePolicy(args.nonfinite, args.nonfinite_limit), "callbacks": [*job.callbacks],
         "run_folder": RunFolder(args.output_dir, partial(save_pretrained, job, model), job.given, args.keep_states),
     }  # fmt: skip
-    monitor, falls = "", False
     if job.data.having("eval"):
         batches, references = build_eval(job, "eval")
-        monitor, falls = choose_monitor(args.monitor, model.heads, known_metrics(job, model, references))
-        early_stopping = EarlyStopping(monitor, args.patience, falls)
+        job.monitor = choose_monitor(args.monitor, model.heads, known_metrics(job, model, references))
+        early_stopping = EarlyStopping(job.monitor[0], args.patience, job.monitor[1])
         options |= {"eval_loader": batches, "references": references, "early_stopping": early_stopping}
-    optimizer = build_optimizer(model.to(job.device), args.lr, args.head_lr, args.weight_decay)
+    optimizer = build_optimizer(
+        model.to(job.device), args.lr, args.head_lr, args.weight_decay, args.layer_decay, args.optimizer
+    )
     warmup_steps = args.warmup_steps or round(args.warmup_ratio * total_steps)
     scheduler = build_scheduler(
-        args.lr_scheduler, optimizer, warmup_steps, total_steps, args.lr_scheduler_options, falls
+        args.lr_scheduler, optimizer, warmup_steps, total_steps, args.lr_scheduler_options, job.monitor[1]
     )
     if args.loss_weighting == "dynamic":
         options["callbacks"].append(partial(follow_losses, model))
     if isinstance(scheduler, EvalSchedule):
-        options["callbacks"].append(partial(scheduler.follow, monitor))
+        options["callbacks"].append(partial(scheduler.follow, job.monitor[0]))
+    used = build_tricks(
+        model, optimizer, chosen_tricks(args), total_steps=total_steps, seed=args.seed, teacher=build_teacher(job)
+    )
     options["train_step"] = TrainStep(
         model, optimizer, scheduler, device=job.device, precision=job.precision, max_grad_norm=args.max_grad_norm,
-        attacks=[FGM(model, args.fgm_eps)] if args.use_fgm else [], on_oom=args.on_oom,
-        tasks_vary=len(job.data.having("train")) > 1,
+        on_oom=args.on_oom, tasks_vary=len(job.data.having("train")) > 1 or args.use_gradual_unfreezing, **used.places,
     )  # fmt: skip
+    used.begin()
     logger.info("%d steps of %d x %d x %d records on %s in %s", total_steps, job.world_size, args.accumulate,
                 args.batch_size, job.device, job.precision)  # fmt: skip
     return options
+
+
+def build_teacher(job: Job) -> Any:
+    """The trained model that this one learns from, if any."""
+    from transformers import AutoTokenizer
+
+    from model_utils.build import saved_model
+
+    folder = job.args.distillation_teacher
+    if not job.args.use_distillation or folder is None:
+        return None
+    teacher = saved_model(folder, job.args.trust_remote_code).to(job.device)
+    labels = {task: head.spec["labels"] for task, head in teacher.heads.items()}
+    if other := [task["name"] for task in job.tasks if labels.get(task["name"]) != list(task["labels"])]:
+        raise ConfigError(f"arguments: distillation_teacher: {folder} does not have the labels of task {other[0]}")
+    if AutoTokenizer.from_pretrained(folder).get_vocab() != job.tokenizer.get_vocab():
+        right = "train this model with --model_name_or_path of the same vocabulary"
+        raise ConfigError(f"arguments: distillation_teacher: {folder} has another tokenizer; {right}")
+    return teacher
 
 
 def known_metrics(job: Job, model: Any, references: Any) -> list[str]:
@@ -420,13 +450,20 @@ def write_labels(job: Job, name: str, part: str, found: Any) -> Path:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = get_args(argv)
+    run_args(get_args(argv))
+
+
+def run_args(args: Arguments, *callbacks: Any) -> Job:
+    """The job of these arguments, with more callbacks of the trainer; one run at a time owns the output folder."""
     from trainer.lock import owned
 
     with ExitStack() as output:
         if args.do_train and os.environ.get("RANK", "0") == "0":
             output.enter_context(owned(args.output_dir))
-        run_job(build_job(args))
+        job = build_job(args)
+        job.callbacks.extend(partial(callback, job) for callback in callbacks)
+        run_job(job)
+    return job
 
 
 def run_job(job: Job) -> None:

@@ -79,7 +79,9 @@ def train_theirs(argv: list[str]) -> dict[str, float]:
         raise ConfigError(f"arguments: datasets: one training file only, found {name}, {', '.join(others)}")
     features = main.build_part(job, name, "train")
     steps = -(-len(features) // args.batch_size) // args.accumulate * args.epochs
-    optimizer = build_optimizer(model.to(job.device), args.lr, args.head_lr, args.weight_decay)
+    optimizer = build_optimizer(
+        model.to(job.device), args.lr, args.head_lr, args.weight_decay, args.layer_decay, args.optimizer
+    )
     scheduler: Any = build_scheduler(args.lr_scheduler, optimizer, round(args.warmup_ratio * steps), steps)
     settings = TrainingArguments(
         output_dir=args.output_dir, num_train_epochs=args.epochs, per_device_train_batch_size=args.batch_size,

@@ -10,26 +10,22 @@ cache of encoded files is shared.
 
 import json
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from config import Arguments, get_args
 
+from .runs import Run, run_all
+
 
 def run_folds(argv: list[str]) -> dict[str, Any]:
     """Train and evaluate every fold; returns what folds.json says. Exits with the code of the first fold that fails."""
     args = settled(argv)
     output = Path(args.output_dir)
-    for fold in range(args.folds):
-        own = ["--fold", str(fold), "--output_dir", str(output / f"fold-{fold}"), "--do_train", "--do_eval"]
-        done = subprocess.run([sys.executable, "main.py", *argv, *own], check=False)
-        if done.returncode:
-            sys.exit(done.returncode)
-    scores = [
-        json.loads((output / f"fold-{fold}" / "eval_metrics.json").read_text("utf-8")) for fold in range(args.folds)
-    ]
+    runs = [Run([*argv, "--fold", str(fold)], output / f"fold-{fold}", "eval") for fold in range(args.folds)]
+    run_all(runs)
+    scores = [run.metrics() for run in runs]
     summary = {
         name: {"mean": statistics.mean(values), "std": statistics.stdev(values)}
         for name in scores[0]

@@ -84,7 +84,14 @@ class MultiTaskModel(nn.Module):
         for layer in self.shared_layers:
             hidden = layer(hidden, src_key_padding_mask=batch["attention_mask"] == 0)
         hidden_states = (*encoded.hidden_states[:-1], hidden) if all_layers else (hidden,)
+        output = self.apply_heads(hidden_states, batch, num_items)
+        output.attentions = getattr(encoded, "attentions", None)
+        return output
 
+    def apply_heads(
+        self, hidden_states: tuple[torch.Tensor, ...], batch: Mapping[str, Any], num_items: Mapping[str, Any] | None
+    ) -> MultiTaskOutput:
+        """The second half of `forward`; tricks run it again on the same hidden states."""
         labels = batch.get("labels", {})
         tasks = labels if self.training else batch.get("tasks", self.heads)
         logits = {task: self.heads[task](hidden_states, batch) for task in tasks}
@@ -93,7 +100,7 @@ class MultiTaskModel(nn.Module):
             for task, gold in labels.items()
         }
         total = self.weighted(losses, labels, num_items) if losses else None
-        return MultiTaskOutput(total, losses, logits, hidden_states, getattr(encoded, "attentions", None))
+        return MultiTaskOutput(total, losses, logits, hidden_states)
 
     def weighted(
         self, losses: Mapping[str, torch.Tensor], labels: Mapping[str, Any], num_items: Mapping[str, Any] | None

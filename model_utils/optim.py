@@ -4,6 +4,7 @@
     scheduler = build_scheduler("linear", optimizer, warmup_steps=100, total_steps=1000)
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -14,31 +15,40 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import SchedulerType, get_scheduler
 
 from .encoder import ModelError
+from .muon import MuonAdamW, hidden_matrices
 
 
 def parameter_groups(
-    model: nn.Module, lr: float, head_lr: float | None = None, weight_decay: float = 0.01
+    model: nn.Module, lr: float, head_lr: float | None = None, weight_decay: float = 0.01, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Up to four groups: encoder or heads x with or without decay. Frozen parameters are left out.
+    """Groups of encoder and heads, with and without decay; frozen parameters are left out.
 
     Decay is for weight matrices only: not for biases, norms, and the scores of a CRF.
 
     Args:
         model: its encoder is the attribute `encoder`; all other parameters belong to the heads.
         head_lr: learning rate of the heads; None = lr.
+        layer_decay: below 1 every layer of the encoder has groups of its own, with the learning rate of the layer above
+            times this; embeddings are the lowest (Sun et al. 2019, https://arxiv.org/abs/1905.05583); 1 = off.
     """
-    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+    num_layers = 1 + max((layer_number(name) for name, _ in model.named_parameters()), default=-1)
+    groups: dict[tuple[str, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        in_encoder = name.startswith("encoder.")
+        part, rate = "heads", lr if head_lr is None else head_lr
+        if name.startswith("encoder."):
+            part, rate = "encoder", lr
+            if layer_decay != 1:
+                part, depth = place(name, num_layers)
+                rate = lr * layer_decay**depth
         decays = parameter.ndim > 1 and name.endswith("weight")  # the CRF's are called transitions
         group = groups.setdefault(
-            (in_encoder, decays),
+            (part, decays),
             {
-                "name": ("encoder" if in_encoder else "heads") + ("" if decays else ", no decay"),
+                "name": part + ("" if decays else ", no decay"),
                 "params": [],
-                "lr": lr if in_encoder or head_lr is None else head_lr,
+                "lr": rate,
                 "weight_decay": weight_decay if decays else 0.0,
             },
         )
@@ -46,13 +56,43 @@ def parameter_groups(
     return list(groups.values())
 
 
+def layer_number(name: str) -> int:
+    """Of a parameter of an encoder, counted from 0 at the bottom; -1: it is in none of the layers."""
+    found = re.search(r"\.(?:layers?|h|blocks?)\.(\d+)\.", name)
+    return int(found[1]) if found and name.startswith("encoder.") else -1
+
+
+def place(name: str, num_layers: int) -> tuple[str, int]:
+    """Part of the encoder that a parameter is in, and how many parts are above it."""
+    number = layer_number(name)
+    if number >= 0:
+        return f"layer {number}", num_layers - 1 - number
+    is_table = re.search(r"embed|\.shared\.|\.wte\.|\.wpe\.", name) is not None
+    return ("embeddings", num_layers) if is_table else ("encoder", 0)
+
+
 def build_optimizer(
-    model: nn.Module, lr: float, head_lr: float | None = None, weight_decay: float = 0.01
+    model: nn.Module,
+    lr: float,
+    head_lr: float | None = None,
+    weight_decay: float = 0.01,
+    layer_decay: float = 1.0,
+    name: str = "adamw",
 ) -> torch.optim.Optimizer:
-    """Fused AdamW (CPU, CUDA, MPS). Fused also because it can mask an update on the device, see trainer/step.py."""
-    groups = parameter_groups(model, lr, head_lr, weight_decay)
+    """AdamW, Adafactor, or Muon for the encoder's matrices and AdamW for the rest; torch's own.
+
+    AdamW is fused (CPU, CUDA, MPS), also because it can then mask an update on the device, see trainer/step.py.
+    """
+    groups = parameter_groups(model, lr, head_lr, weight_decay, layer_decay)
     if not groups:
         raise ModelError("freeze_layers: no trainable parameter is left")
+    if name == "adafactor":
+        return torch.optim.Adafactor(groups, lr=lr)
+    if name == "muon":
+        encoder: Any = model.encoder
+        return MuonAdamW(groups, hidden_matrices(encoder))
+    if name != "adamw":
+        raise ModelError(f"optimizer: unknown {name!r}; there are adamw, adafactor, muon")
     return torch.optim.AdamW(groups, lr=lr, fused=True)
 
 

@@ -26,6 +26,8 @@ from model_utils.heads.sequence_regression import Head as RegressionHead
 from model_utils.pooling import POOLING, pool
 from trainer.metrics import tune
 from trainer.prediction import Predictions
+from tricks.focal import Focal
+from tricks.label_smoothing import LabelSmoothing
 
 HIDDEN = 6
 LABELS = ["a", "b", "c"]
@@ -36,12 +38,17 @@ LABELS = ["a", "b", "c"]
 
 def test_sequence_options_change_the_loss_as_torchs_do() -> None:
     logits, labels = torch.randn(6, 3) * 2, torch.tensor([0, 1, 2, -100, 1, 0])
-    head = SequenceHead(HIDDEN, LABELS, class_weights={"c": 4.0, "a": 0.5}, label_smoothing=0.1)
-    expected = F.cross_entropy(logits, labels, torch.tensor([0.5, 1.0, 4.0]), reduction="sum", label_smoothing=0.1)
-    torch.testing.assert_close(head.loss(logits, labels, {}), expected)
+    head = SequenceHead(HIDDEN, LABELS, class_weights={"c": 4.0, "a": 0.5})
+    head.criterion = LabelSmoothing(0.1)
+    for smoothing, mode in ((0.1, True), (0.0, False)):  # evaluation has the plain loss
+        expected = F.cross_entropy(
+            logits, labels, torch.tensor([0.5, 1.0, 4.0]), reduction="sum", label_smoothing=smoothing
+        )
+        torch.testing.assert_close(head.train(mode).loss(logits, labels, {}), expected)
     assert head.num_items(labels).item() == 5  # records, not their weights: micro-batches must add up
 
-    head = SequenceHead(HIDDEN, LABELS, class_weights="balanced", focal_gamma=2.0)
+    head = SequenceHead(HIDDEN, LABELS, class_weights="balanced")
+    head.criterion = Focal(2.0)
     head.class_weights.balance({"a": 6, "b": 3, "c": 1}, 10)
     p = logits.double().softmax(1)
     known = [(b, gold) for b, gold in enumerate(labels.tolist()) if gold != -100]
@@ -65,7 +72,7 @@ def test_no_labels_are_gold_and_unknown_ones_are_not() -> None:
     head = MultiLabelHead(HIDDEN, LABELS)
     labels = multi_labels([["c", "a"], [], None, ["b", "unseen in training"]])
     assert labels.tolist() == [[-1, 2, 0], [-1, -100, -100], [-100, -100, -100], [-1, 1, -100]]
-    assert head.multi_hot(labels).tolist() == [[1, 0, 1], [0, 0, 0], [0, 0, 0], [0, 1, 0]]
+    assert head.multi_hot(labels).tolist() == [[1, 0, 1], [0, 0, 0], [-100] * 3, [0, 1, 0]]
     assert head.num_items(labels).item() == 3
     logits = torch.randn(4, 3, requires_grad=True)
     loss = head.loss(logits, labels, {})
@@ -95,13 +102,15 @@ def test_multi_label_options_change_the_loss_as_torchs_do() -> None:
     expected = F.binary_cross_entropy_with_logits(known, gold, pos_weight=torch.tensor([1.0, 3, 1]), reduction="sum")
     torch.testing.assert_close(head.loss(logits, labels, {}), expected / 3)
 
-    head = MultiLabelHead(HIDDEN, LABELS, class_weights="balanced", label_smoothing=0.2)
+    head = MultiLabelHead(HIDDEN, LABELS, class_weights="balanced")
+    head.criterion = LabelSmoothing(0.2)
     head.class_weights.balance({"a": 5, "b": 10, "c": 2}, 10)
     positive = torch.tensor([1.0, 1.0, 4.0])  # b is everywhere
     expected = F.binary_cross_entropy_with_logits(known, 0.8 * gold + 0.1, pos_weight=positive, reduction="sum")
     torch.testing.assert_close(head.loss(logits, labels, {}), expected / 3)
 
-    head = MultiLabelHead(HIDDEN, LABELS, focal_gamma=2.0)
+    head = MultiLabelHead(HIDDEN, LABELS)
+    head.criterion = Focal(2.0)
     p = torch.where(gold > 0, known.double().sigmoid(), 1 - known.double().sigmoid())
     expected = -((1 - p) ** 2 * p.log()).sum() / 3
     torch.testing.assert_close(head.loss(logits, labels, {}).double(), expected, rtol=1e-5, atol=0)

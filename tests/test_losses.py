@@ -1,11 +1,12 @@
-"""model_utils/losses.py and class_weights.py: sums in float64, derivatives from the papers, torch and scikit-learn.
+"""model_utils/losses.py, the criteria of tricks/ and class_weights.py: the definitions in float64, derivatives from the
+papers, torch and scikit-learn.
 
 Letters: B items, C classes.
 """
 
 import math
 from collections import Counter
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,143 +19,203 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model_utils.class_weights import ClassWeights
-from model_utils.losses import binary_cross_entropy, cross_entropy, refuse_both
+from model_utils.losses import cross_entropy, kl_divergence
+from tricks.dice import Dice
+from tricks.focal import Focal
+from tricks.ghm import GHM
+from tricks.label_smoothing import LabelSmoothing
 
 CLASSES = ["a", "b", "c", "d"]
 WEIGHTS = torch.tensor([0.5, 3.0, 0.0, 1.25])
-EASE: list[dict[str, float]] = [
-    {}, {"label_smoothing": 0.1}, {"label_smoothing": 0.7}, {"focal_gamma": 0.5}, {"focal_gamma": 2.0},
-]  # fmt: skip
+LABELS = torch.tensor([0, 1, 2, 3, -100, 1, -100, 0, 3])
+CRITERIA: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {  # and what its reference is called with
+    "cross_entropy": (cross_entropy, {}),
+    "smoothing 0.1": (LabelSmoothing(0.1), {"smoothing": 0.1}),
+    "smoothing 0.7": (LabelSmoothing(0.7), {"smoothing": 0.7}),
+    "focal 0.5": (Focal(0.5), {"gamma": 0.5}),
+    "focal 2": (Focal(2.0), {"gamma": 2.0}),
+    "dice 0.6": (Dice(0.6), {"dice": (0.6, 1.0)}),
+    "dice 2": (Dice(2.0, 0.3), {"dice": (2.0, 0.3)}),
+}
+every_criterion = pytest.mark.parametrize("name", CRITERIA)
+every_weight = pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["even", "weighted"])
+
+
+def dice(p: Tensor, y: float, alpha: float, gamma: float) -> Tensor:
+    sure = (1 - p) ** alpha * p
+    return 1 - (2 * sure * y + gamma) / (sure + y + gamma)
 
 
 def reference_softmax(
-    logits: Tensor, labels: Tensor, weights: Tensor | None, label_smoothing: float = 0.0, focal_gamma: float = 0.0
+    scores: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float = 0.0, gamma: float = 0.0, **other: Any
 ) -> Tensor:
     """By the definitions, item by item and class by class, in float64."""
-    total = torch.zeros((), dtype=torch.float64)
-    num_classes = logits.shape[1]
-    for row, gold in zip(logits.double(), labels.tolist(), strict=True):
-        if gold == -100:
-            continue
+    losses = []
+    num_classes = scores.shape[1]
+    for row, gold in zip(scores.double(), labels.tolist(), strict=True):
+        loss = torch.zeros((), dtype=torch.float64)
         p = row.exp() / row.exp().sum()
-        for c in range(num_classes):
-            target = (1 - label_smoothing) * (c == gold) + label_smoothing / num_classes
-            weight = 1.0 if weights is None else weights[c].double()
-            total = total - target * weight * (1 - p[gold]) ** focal_gamma * p[c].log()
-    return total
+        for c in range(num_classes if gold != -100 else 0):
+            if "dice" in other:
+                weight = 1.0 if weights is None else weights[gold].double()
+                loss = loss + weight * dice(p[c], float(c == gold), *other["dice"]) / num_classes
+            else:
+                weight = 1.0 if weights is None else weights[c].double()
+                target = (1 - smoothing) * (c == gold) + smoothing / num_classes
+                loss = loss - target * weight * (1 - p[gold]) ** gamma * p[c].log()
+        losses.append(loss)
+    return torch.stack(losses)
 
 
 def reference_binary(
-    logits: Tensor, gold: Tensor, weights: Tensor | None, label_smoothing: float = 0.0, focal_gamma: float = 0.0
+    scores: Tensor, gold: Tensor, weights: Tensor | None, smoothing: float = 0.0, gamma: float = 0.0, **other: Any
 ) -> Tensor:
-    rows = []
-    for row, has in zip(logits.double(), gold.tolist(), strict=True):
-        loss = torch.zeros((), dtype=torch.float64)
+    losses = []
+    for row, has in zip(scores.double(), gold.tolist(), strict=True):
         for c, one in enumerate(has):
             p = 1 / (1 + (-row[c]).exp())
-            target = one * (1 - label_smoothing) + label_smoothing / 2
             weight = 1.0 if weights is None else weights[c].double()
-            hard = 1 - p if one else p
-            loss = loss - hard**focal_gamma * (weight * target * p.log() + (1 - target) * (1 - p).log())
-        rows.append(loss)
-    return torch.stack(rows)
+            if one < 0:
+                losses.append(torch.zeros((), dtype=torch.float64))
+            elif "dice" in other:
+                losses.append((weight if one else 1.0) * dice(p, one, *other["dice"]))
+            else:
+                target = one * (1 - smoothing) + smoothing / 2
+                hard = 1 - p if one else p
+                losses.append(-(hard**gamma) * (weight * target * p.log() + (1 - target) * (1 - p).log()))
+    return torch.stack(losses).view(gold.shape)
 
 
-@pytest.mark.parametrize("options", EASE, ids=str)
-@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["even", "weighted"])
-def test_cross_entropy_and_its_gradient_are_the_definition(weights: Tensor | None, options: dict[str, float]) -> None:
-    logits = (torch.randn(9, 4) * 3).requires_grad_()
-    labels = torch.tensor([0, 1, 2, 3, -100, 1, -100, 0, 3])
-    ours, theirs = (function(logits, labels, weights, **options) for function in (cross_entropy, reference_softmax))
-    assert ours.dtype == torch.float32 and ours.ndim == 0
-    torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-6)
-    found, expected = (torch.autograd.grad(loss, logits)[0] for loss in (ours, theirs))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-    assert not found[labels == -100].any()
-
-
-@pytest.mark.parametrize("options", EASE, ids=str)
-@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["even", "weighted"])
-def test_binary_cross_entropy_and_its_gradient_are_the_definition(
-    weights: Tensor | None, options: dict[str, float]
-) -> None:
-    logits = (torch.randn(9, 4) * 3).requires_grad_()
-    gold = torch.randint(2, (9, 4))
-    ours, theirs = (function(logits, gold, weights, **options) for function in (binary_cross_entropy, reference_binary))
+@every_criterion
+@every_weight
+def test_losses_of_class_numbers_and_their_gradient_are_the_definition(name: str, weights: Tensor | None) -> None:
+    criterion, options = CRITERIA[name]
+    scores = (torch.randn(9, 4) * 3).requires_grad_()
+    ours, theirs = criterion(scores, LABELS, weights), reference_softmax(scores, LABELS, weights, **options)
     assert ours.dtype == torch.float32 and ours.shape == (9,)
     torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-6)
-    found, expected = (torch.autograd.grad(loss.sum(), logits)[0] for loss in (ours, theirs))
+    found, expected = (torch.autograd.grad(loss.sum(), scores)[0] for loss in (ours, theirs))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert not found[LABELS == -100].any()
+    shaped = criterion(scores.view(3, 3, 4), LABELS.view(3, 3), weights)  # words in texts
+    torch.testing.assert_close(shaped, ours.view(3, 3), rtol=1e-6, atol=1e-7)
+
+
+@every_criterion
+@every_weight
+def test_losses_of_decisions_and_their_gradient_are_the_definition(name: str, weights: Tensor | None) -> None:
+    criterion, options = CRITERIA[name]
+    scores = (torch.randn(9, 4) * 3).requires_grad_()
+    gold = torch.randint(2, (9, 4)).float()
+    gold[3] = -100
+    ours, theirs = criterion(scores, gold, weights), reference_binary(scores, gold, weights, **options)
+    assert ours.dtype == torch.float32 and ours.shape == (9, 4)
+    torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-6)
+    found, expected = (torch.autograd.grad(loss.sum(), scores)[0] for loss in (ours, theirs))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert not found[3].any()
 
 
 def test_smoothing_and_weights_mean_what_they_mean_in_torch() -> None:
-    logits, labels = torch.randn(6, 4), torch.tensor([3, 0, -100, 1, 1, 2])
-    for smoothing in (0.0, 0.2):
-        expected = F.cross_entropy(logits, labels, WEIGHTS, reduction="sum", label_smoothing=smoothing)
-        torch.testing.assert_close(cross_entropy(logits, labels, WEIGHTS, smoothing), expected)
+    scores, labels = torch.randn(6, 4), torch.tensor([3, 0, -100, 1, 1, 2])
+    for smoothing, criterion in ((0.0, cross_entropy), (0.2, LabelSmoothing(0.2))):
+        expected = F.cross_entropy(scores, labels, WEIGHTS, reduction="sum", label_smoothing=smoothing)
+        torch.testing.assert_close(criterion(scores, labels, WEIGHTS).sum(), expected)
     gold = torch.randint(2, (6, 4)).float()
-    expected = F.binary_cross_entropy_with_logits(logits, gold, pos_weight=WEIGHTS, reduction="none").sum(1)
-    torch.testing.assert_close(binary_cross_entropy(logits, gold, WEIGHTS), expected)
+    expected = F.binary_cross_entropy_with_logits(scores, gold, pos_weight=WEIGHTS, reduction="none")
+    torch.testing.assert_close(cross_entropy(scores, gold, WEIGHTS), expected)
 
 
 def test_a_smoothed_loss_is_least_at_the_smoothed_target() -> None:
-    """Closed form: p = q, so logits = log q, where the loss is the entropy of q."""
+    """Closed form: p = q, so scores = log q, where the loss is the entropy of q."""
     q = torch.tensor([[0.1 / 4, 0.9 + 0.1 / 4, 0.1 / 4, 0.1 / 4]])
-    logits = q.log().requires_grad_()
-    loss = cross_entropy(logits, torch.tensor([1]), label_smoothing=0.1)
+    scores = q.log().requires_grad_()
+    loss = LabelSmoothing(0.1)(scores, torch.tensor([1]))
     assert loss.item() == pytest.approx(-(q * q.log()).sum().item(), rel=1e-5)
-    assert torch.autograd.grad(loss, logits)[0].abs().max() < 1e-6
+    assert torch.autograd.grad(loss, scores)[0].abs().max() < 1e-6
 
-    logits = torch.tensor([[math.log(0.95 / 0.05), -math.log(0.95 / 0.05)]], requires_grad=True)
-    loss = binary_cross_entropy(logits, torch.tensor([[1, 0]]), label_smoothing=0.1)
-    assert torch.autograd.grad(loss.sum(), logits)[0].abs().max() < 1e-6
+    scores = torch.tensor([[math.log(0.95 / 0.05), -math.log(0.95 / 0.05)]], requires_grad=True)
+    loss = LabelSmoothing(0.1)(scores, torch.tensor([[1, 0]]))
+    assert torch.autograd.grad(loss.sum(), scores)[0].abs().max() < 1e-6
 
 
 @given(x=st.floats(-8, 8), gamma=st.sampled_from([0.5, 1.0, 2.0, 5.0]), gold=st.integers(0, 1))
 def test_the_derivative_of_the_focal_loss_is_the_papers(x: float, gamma: float, gold: int) -> None:
     """Lin et al. 2017, appendix B: y (1 - p_t)^gamma (gamma p_t log p_t + p_t - 1) with y = 1 or -1."""
-    logits = torch.tensor([[x]], requires_grad=True)
-    loss = binary_cross_entropy(logits, torch.tensor([[gold]]), focal_gamma=gamma).sum()
+    scores = torch.tensor([[x]], requires_grad=True)
+    loss = Focal(gamma)(scores, torch.tensor([[gold]])).sum()
     y = 2 * gold - 1
     p = 1 / (1 + math.exp(-y * x))
     expected = y * (1 - p) ** gamma * (gamma * p * math.log(p) + p - 1)
-    assert torch.autograd.grad(loss, logits)[0].item() == pytest.approx(expected, rel=1e-3, abs=1e-7)
+    assert torch.autograd.grad(loss, scores)[0].item() == pytest.approx(expected, rel=1e-3, abs=1e-7)
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("criterion", [Focal(0.0), Focal(0.3), Focal(2.0), Dice(0.3), Dice(1.0), GHM()])
 @pytest.mark.parametrize("size", [1.0, 20.0, 100.0, 1e4])
-def test_sure_items_have_finite_gradients(gamma: float, size: float) -> None:
+def test_sure_items_have_finite_gradients(criterion: Any, size: float) -> None:
     """fp32 rounds their probability to 1, where (1 - p)^0.3 has no derivative."""
-    logits = torch.tensor([[size, 0.0], [size, 0.0], [-size, size]], requires_grad=True)
-    loss = cross_entropy(logits, torch.tensor([0, 1, -100]), focal_gamma=gamma)
-    loss = loss + binary_cross_entropy(logits, torch.tensor([[1, 0], [0, 0], [0, 1]]), focal_gamma=gamma).sum()
-    assert loss.isfinite() and torch.autograd.grad(loss, logits)[0].isfinite().all()
+    scores = torch.tensor([[size, 0.0], [size, 0.0], [-size, size]], requires_grad=True)
+    loss = criterion(scores, torch.tensor([0, 1, -100])).sum()
+    loss = loss + criterion(scores, torch.tensor([[1, 0], [0, 0], [0, 1]])).sum()
+    assert loss.isfinite() and torch.autograd.grad(loss, scores)[0].isfinite().all()
 
 
-@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"focal_gamma": 2.0}], ids=str)
-def test_half_precision_logits_give_fp32_losses(options: dict[str, float]) -> None:
-    logits = torch.randn(5, 4).bfloat16()
-    for function, gold in ((cross_entropy, torch.arange(5) % 4), (binary_cross_entropy, torch.randint(2, (5, 4)))):
-        exact = function(logits.float(), gold, WEIGHTS, **options)
+@every_criterion
+def test_half_precision_scores_give_fp32_losses(name: str) -> None:
+    criterion, scores = CRITERIA[name][0], torch.randn(5, 4).bfloat16()
+    for gold in (torch.arange(5) % 4, torch.randint(2, (5, 4))):
+        exact = criterion(scores.float(), gold, WEIGHTS)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            torch.testing.assert_close(function(logits, gold, WEIGHTS, **options), exact, rtol=0, atol=0)
+            torch.testing.assert_close(criterion(scores, gold, WEIGHTS), exact, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("smoothing", "gamma", "message"), [
-    (0.1, 2.0, "give label_smoothing or focal_gamma, not both"),
-    (1.0, 0.0, "label_smoothing must be at least 0 and below 1, focal_gamma not negative"),
-    (-0.1, 0.0, "label_smoothing must be at least 0 and below 1, focal_gamma not negative"),
-    (0.0, -1.0, "label_smoothing must be at least 0 and below 1, focal_gamma not negative"),
-    (math.nan, 0.0, "label_smoothing must be at least 0 and below 1, focal_gamma not negative"),
-    (0.0, math.nan, "label_smoothing must be at least 0 and below 1, focal_gamma not negative"),
+@pytest.mark.parametrize("momentum", [0.0, 0.75])
+@pytest.mark.parametrize("decisions", [False, True])
+def test_ghm_is_the_papers_count_of_gradients_bin_by_bin(momentum: float, decisions: bool) -> None:
+    """Li et al. 2019 with unit regions as bins: the weight of an item is N / (R * M)."""
+    ghm, bins, running = GHM(5, momentum), 5, [0.0] * 5
+    for batch in range(3):
+        scores = torch.randn(7, 4) * 2
+        gold = torch.randint(2, (7, 4)) if decisions else torch.tensor([0, 1, 2, 3, -100, 1, 0])
+        plain = cross_entropy(scores, gold).flatten().tolist()
+        right = (scores.sigmoid() - (1 - gold)).abs() if decisions else scores.softmax(1)[range(7), gold.clamp(min=0)]
+        lengths = [1 - p for p in right.flatten().tolist()]
+        known = [g >= 0 for g in gold.flatten().tolist()]
+        counts = [sum(k and int(g * bins) == b for g, k in zip(lengths, known, strict=True)) for b in range(bins)]
+        running = [momentum * old + (1 - momentum) * new if batch else new
+                   for old, new in zip(running, counts, strict=True)]  # fmt: skip
+        total = sum(running)
+        expected = [
+            total / (running[int(g * bins)] * bins) * loss if k else 0.0
+            for g, k, loss in zip(lengths, known, plain, strict=True)
+        ]
+        torch.testing.assert_close(ghm(scores, gold).flatten(), torch.tensor(expected), rtol=1e-4, atol=1e-6)
+    again = GHM(5, momentum)
+    again.load_state_dict(ghm.state_dict())
+    torch.testing.assert_close(again(scores, gold), ghm(scores, gold), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("build", "options"), [
+    (LabelSmoothing, {"amount": 1.0}), (LabelSmoothing, {"amount": -0.1}), (LabelSmoothing, {"amount": math.nan}),
+    (Focal, {"gamma": -1.0}), (Focal, {"gamma": math.nan}), (Dice, {"alpha": -1.0}), (Dice, {"gamma": 0.0}),
+    (GHM, {"bins": 0}), (GHM, {"momentum": 1.0}),
 ])  # fmt: skip
-def test_wrong_amounts(smoothing: float, gamma: float, message: str) -> None:
-    zeros = torch.zeros(1, 2)
-    in_cross_entropy = partial(cross_entropy, zeros, torch.tensor([0]), None)
-    for call in (refuse_both, in_cross_entropy, partial(binary_cross_entropy, zeros, zeros, None)):
-        with pytest.raises(ValueError) as error:
-            call(smoothing, gamma)
-        assert str(error.value) == message
+def test_wrong_amounts(build: Any, options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        build(**options)
+
+
+def test_divergence_is_torchs_and_minus_infinity_stays_out() -> None:
+    scores, others = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    known = torch.tensor([[True, True, False], [True, False, False]])
+    p, q = scores.log_softmax(-1)[known], others.log_softmax(-1)[known]
+    expected = F.kl_div(q, p, reduction="sum", log_target=True)
+    torch.testing.assert_close(kl_divergence(scores, others, known), expected)
+    both = [torch.cat([s, torch.full((2, 3, 1), -math.inf)], -1).requires_grad_() for s in (scores, others)]
+    apart = kl_divergence(both[0], both[1], known)
+    torch.testing.assert_close(apart, expected)
+    for gradient in torch.autograd.grad(apart, both):
+        assert gradient.isfinite().all() and not gradient[..., -1].any()
 
 
 # ------------------------------------------------------------------------------------------------- class weights

@@ -7,13 +7,24 @@ import pytest
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from transformers import AutoModel, BertConfig, SchedulerType, get_scheduler
+from transformers import (
+    AutoModel,
+    BartConfig,
+    BertConfig,
+    GPT2Config,
+    ModernBertConfig,
+    SchedulerType,
+    get_scheduler,
+)
 from transformers.optimization import GreedyLR
 
 from model_utils.encoder import ModelError, freeze
 from model_utils.multitask_model import build_model
-from model_utils.optim import EvalSchedule, build_optimizer, build_scheduler, parameter_groups
+from model_utils.muon import MuonAdamW, hidden_matrices
+from model_utils.optim import EvalSchedule, build_optimizer, build_scheduler, parameter_groups, place
+from tests.tiny import collate, tiny_features, tiny_model
 from trainer.checkpoint import load_tree, save_tree
+from trainer.step import TrainStep
 
 TOTAL, LR, HEAD_LR = 20, 5e-5, 1e-3
 SCHEDULES: dict[str, dict[str, Any]] = {
@@ -129,6 +140,104 @@ def test_decay_alone_shrinks_matrices_and_nothing_else() -> None:
         lr = 0.1 if name.startswith("encoder.") else 0.2
         decays = name.endswith("weight") and parameter.ndim == 2
         torch.testing.assert_close(parameter.detach(), before[name] * (1 - 0.5 * lr * decays), msg=name)
+
+
+def test_layer_wise_rates_in_closed_form() -> None:
+    """Of 2 layers: lr for the top one and the pooler, lr * d below, lr * d^2 for all embeddings; heads as before."""
+    model = tiny(shared_layers=1)
+    groups = parameter_groups(model, LR, HEAD_LR, weight_decay=0.1, layer_decay=0.8)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    plain = {
+        names[id(p)]: (group["lr"], group["weight_decay"])
+        for group in parameter_groups(model, LR, HEAD_LR, weight_decay=0.1)
+        for p in group["params"]
+    }
+    depths = {"encoder.embeddings.": 2, "encoder.encoder.layer.0.": 1, "encoder.encoder.layer.1.": 0}
+    for name, (rate, decay) in plain.items():
+        depth = next((depth for start, depth in depths.items() if name.startswith(start)), 0)
+        assert found[name] == (pytest.approx(rate * 0.8**depth), decay), name
+    assert {g["name"].removesuffix(", no decay") for g in groups} == {
+        "embeddings", "layer 0", "layer 1", "encoder", "heads",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [
+    ModernBertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=16,
+                     pad_token_id=0),
+    GPT2Config(vocab_size=20, n_embd=8, n_layer=3, n_head=2, bos_token_id=0, eos_token_id=0),
+    BartConfig(vocab_size=20, d_model=8, encoder_layers=3, decoder_layers=3, encoder_attention_heads=2,
+               decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16),
+], ids=lambda config: config.model_type)  # fmt: skip
+def test_layers_are_found_in_other_encoders(config: Any) -> None:
+    model = nn.ModuleDict({"encoder": AutoModel.from_config(config)})
+    for group in parameter_groups(model, 1.0, layer_decay=0.5):
+        part = group["name"].removesuffix(", no decay")
+        depth = {"layer 0": 2, "layer 1": 1, "layer 2": 0, "embeddings": 3, "encoder": 0}[part]
+        assert group["lr"] == 0.5**depth
+    names = [f"encoder.{name}" for name, _ in model["encoder"].named_parameters() if "wte" in name or "embed" in name]
+    assert names and {place(name, 3) for name in names} == {("embeddings", 3)}
+
+
+def test_muon_moves_hidden_matrices_and_adamw_the_rest_as_both_would_alone() -> None:
+    """Four updates with a schedule, against two optimizers of torch with the same gradients."""
+    ours, theirs = tiny(), tiny()
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = build_optimizer(ours, LR, HEAD_LR, weight_decay=0.1, name="muon")
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    matrices = {id(p) for p in hidden_matrices(theirs.encoder)}
+    groups = parameter_groups(theirs, LR, HEAD_LR, weight_decay=0.1)
+    muon = torch.optim.Muon([p for g in groups for p in g["params"] if id(p) in matrices], LR, 0.1,
+                            adjust_lr_fn="match_rms_adamw")  # fmt: skip
+    rest = [{**g, "params": [p for p in g["params"] if id(p) not in matrices]} for g in groups]
+    adamw = torch.optim.AdamW(rest, lr=LR)
+    first = [group["lr"] for group in (*muon.param_groups, *adamw.param_groups)]
+    for number in range(4):
+        generator = torch.Generator().manual_seed(number)
+        for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        for group, rate in zip((*muon.param_groups, *adamw.param_groups), first, strict=True):
+            group["lr"] = rate / (1 + number)
+        optimizer.step(), muon.step(), adamw.step()
+        scheduler.step()
+    for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7, msg=name)
+    named = {id(p): name for name, p in theirs.encoder.named_parameters()}
+    assert {named[i].split(".")[0] for i in matrices} == {"encoder", "pooler"}  # no embeddings
+    with pytest.raises(ValueError, match="no trainable matrix"):
+        MuonAdamW([{"params": [nn.Parameter(torch.ones(2))]}], [])
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "muon"])
+def test_every_optimizer_resumes_bit_for_bit_and_leaves_out_a_broken_update(name: str, tmp_path: Path) -> None:
+    def made() -> tuple[Any, TrainStep]:
+        model = tiny_model(dropout=0.0)
+        optimizer = build_optimizer(model, 1e-2, layer_decay=0.9, name=name)
+        return model, TrainStep(model, optimizer, build_scheduler("linear", optimizer, 1, 9))
+
+    batches = [collate()(tiny_features(4, seed=seed)) for seed in range(4)]
+    model, step = made()
+    step(batches[:1]), step(batches[1:2])
+    save_tree(tmp_path / "state", {n: p.state_dict() for n, p in step.parts().items()} | {"model": model.state_dict()})
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    handle = model.encoder.register_forward_hook(
+        lambda module, inputs, output: output.last_hidden_state.register_hook(lambda g: g * torch.nan) and None
+    )
+    step(batches[2:3])
+    handle.remove()
+    assert step.masked and all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+    step(batches[3:])
+    assert not step.masked
+    again, resumed = made()
+    state = load_tree(tmp_path / "state")
+    again.load_state_dict(state.pop("model"))
+    for part, own in resumed.parts().items():
+        own.load_state_dict(state[part])
+    resumed.scheduler.step()  # the update that was left out
+    resumed(batches[3:])
+    for (key, one), other in zip(model.named_parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other), key
 
 
 def test_the_optimizer_can_mask_an_update_on_the_device() -> None:

@@ -110,7 +110,7 @@ def test_cross_validation(file, tmp_path, monkeypatch, capsys):
     weights = tmp_path / "cv" / "fold-1" / "best" / "model.safetensors"
     before = weights.stat().st_mtime_ns
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("experiments.folds.subprocess.run", in_this_process)
+    monkeypatch.setattr("experiments.runs.subprocess.run", in_this_process)
     assert run_folds(command[3:])["summary"]["intent/accuracy"] == summary and weights.stat().st_mtime_ns == before
     with pytest.raises(SystemExit) as left:
         run_folds([*command[3:], "--folds", "0"])

@@ -15,6 +15,7 @@ import yaml
 import main
 from config import get_args
 from data_process.sample_data import generate
+from experiments import ablate, cost
 from experiments.folds import run_folds
 from tests.raw_examples import EXAMPLES
 from tests.sample_job import in_this_process
@@ -126,7 +127,8 @@ def test_every_command_runs(command, sandbox, monkeypatch, capsys):
 def test_the_side_scripts_run(sandbox, tmp_path, monkeypatch, capsys):
     """In the order in which they stand, each by a call instead of a process."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("experiments.folds.subprocess.run", in_this_process)
+    pytest.importorskip("matplotlib.figure")  # which looks for fonts with subprocess.run
+    monkeypatch.setattr("experiments.runs.subprocess.run", in_this_process)
     (tmp_path / "raw" / "cluener").mkdir(parents=True)
     for name, content in EXAMPLES["cluener"][0][1].items():
         (tmp_path / "raw" / "cluener" / name).write_text(content, encoding="utf-8")
@@ -142,6 +144,12 @@ def test_the_side_scripts_run(sandbox, tmp_path, monkeypatch, capsys):
         if module == "experiments.folds":
             found = run_folds([*words, *small(tmp_path, "folds"), "--folds", "2"])
             assert len(found["folds"]) == 2
+        elif module == "experiments.ablate":
+            fewer = ["--seeds", "2", "--toggle", words[words.index("--toggle") + 1].split(",")[-1]]
+            assert main.run([*words, *small(tmp_path, "ablation"), *fewer], ablate.report) == 0
+            assert "use_ema+ema_decay=0.99" in (tmp_path / "ablation/ablation.md").read_text(encoding="utf-8")
+        elif module == "experiments.cost":
+            assert main.run([*words, *small(tmp_path, "cost")], cost.report) == 0
         else:
             place = f"{module}.__main__" if module == "data_process" else module
             assert importlib.import_module(place).main(words) in (0, None), command

@@ -65,7 +65,7 @@ def sum_dtype(device: torch.device | str) -> torch.dtype:
 
 
 def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """torch's generators, which dropout draws from; nothing else does."""
+    """torch's generators, which dropout and some tricks draw from; the data does not."""
     state = {"cpu": torch.get_rng_state()}
     return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
 

@@ -60,7 +60,10 @@ def wrap(model: nn.Module, device: torch.device, find_unused: bool = False) -> n
     if world_size() == 1:
         return model
     device_ids = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=device_ids, find_unused_parameters=find_unused)
+    # buffers are alike anyway; copying them before each forward would change those of a pass whose backward is to come
+    return DistributedDataParallel(
+        model, device_ids=device_ids, find_unused_parameters=find_unused, broadcast_buffers=False
+    )
 
 
 def gradient_sync(model: nn.Module, on: bool) -> AbstractContextManager:

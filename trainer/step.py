@@ -9,7 +9,7 @@ micro-batches give the same gradient. Nothing is read back from the device.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -25,6 +25,11 @@ def plain_loss(model: nn.Module, batch: Mapping[str, Any], num_items: Mapping[st
     return model(batch, num_items)
 
 
+def single_pass(backward: Callable[[], Any]) -> Any:
+    """The default `main_pass`."""
+    return backward()
+
+
 class TrainStep:
     """Holds what an update needs: model, optimizer, schedule, loss scale, tricks."""
 
@@ -38,21 +43,28 @@ class TrainStep:
         precision: str = "fp32",
         max_grad_norm: float = 1.0,
         compute_loss: Callable[..., Any] = plain_loss,
+        main_pass: Callable[[Callable[[], Any]], Any] = single_pass,
         attacks: Sequence[Callable[[Callable[[], Any]], Any]] = (),
         averagers: Sequence[Any] = (),
+        stateful: Mapping[str, Any] | None = None,
         on_oom: str = "stop",
         tasks_vary: bool = False,
     ):
         """
         Args:
             model: forward(batch, num_items) -> loss, losses; heads: task -> head; num_items(labels) -> task -> count.
-            optimizer: fused, so that a non-finite update is masked on the device, see `update`.
+            optimizer: fused, so that a non-finite update is masked on the device, see `update`; for others, which have
+                no such mask, the host waits for the device in each step.
             scheduler: step(), state_dict(), load_state_dict(); steps after each update.
             precision: "fp32", "bf16" or "fp16" (with loss scaling).
             max_grad_norm: 0 = no clipping.
             compute_loss: (model, batch, num_items) -> output; a trick may wrap it.
-            attacks: called as attack(backward) after each backward; add adversarial gradients.
-            averagers: update() after each step, applied() as context, state_dict(), load_state_dict().
+            main_pass: called as main_pass(backward), adds a micro-batch's gradient and returns what its first backward
+                did; a trick (SAM, FreeLB …) may take more than one backward for it.
+            attacks: called as attack(backward) after that; add adversarial gradients. They and main_pass may have an
+                attribute `passes`, the number of times they call backward, where it is not 1.
+            averagers: update() after each step, applied() around evaluations, state_dict(), load_state_dict().
+            stateful: name -> whatever else has state_dict() and load_state_dict().
             on_oom: "stop", or "halve": when memory does not suffice, cut the micro-batches and try the group again;
                 in a single process only, because the other ranks would wait.
             tasks_vary: micro-batches may lack tasks, so that some parameters have no gradient in them.
@@ -62,11 +74,13 @@ class TrainStep:
         self.model = distributed.wrap(model, self.device, tasks_vary)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer: Any = optimizer
+        self.masks_on_device = getattr(optimizer, "_step_supports_amp_scaling", False)
         self.scheduler = scheduler
         self.autocast = make_autocast(precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.max_grad_norm = max_grad_norm or math.inf
-        self.compute_loss, self.attacks, self.averagers = compute_loss, list(attacks), list(averagers)
+        self.compute_loss, self.averagers, self.stateful = compute_loss, list(averagers), dict(stateful or {})
+        self.gradient_takers = [main_pass, *attacks]
         self.on_oom, self.splitter = on_oom, BatchSplitter()
         self.masked = torch.zeros((), device=self.device)
         self.rates: dict[str, float] = {}
@@ -89,16 +103,25 @@ class TrainStep:
 
     def accumulate(self, group: Sequence[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """The group's gradient; returns what `__call__` does."""
-        num_items, samples = self.count(group)
+        num_items, samples = self.count_items(group)
         losses: dict[str, torch.Tensor] = {}
         for number, batch in enumerate(group, 1):
-            batch = to_device(batch, self.device)
-            last = number == len(group)
-            output = self.backward(batch, num_items, sync=last and not self.attacks)
-            for turn, attack in enumerate(self.attacks, 1):
-                attack(partial(self.backward, batch, num_items, sync=last and turn == len(self.attacks)))
+            output = self.all_passes(to_device(batch, self.device), num_items, sync=number == len(group))
             self.add_losses(losses, output)
         return losses, samples
+
+    def all_passes(self, batch: dict[str, Any], num_items: Mapping[str, torch.Tensor], sync: bool) -> Any:
+        """A micro-batch's gradient; if `sync`, the last backward averages over the ranks. Returns the main output."""
+        number, last = count(1), sum(getattr(taker, "passes", 1) for taker in self.gradient_takers)
+
+        def backward() -> Any:
+            return self.backward(batch, num_items, sync and next(number) == last)
+
+        main_pass, *attacks = self.gradient_takers
+        output = main_pass(backward)
+        for attack in attacks:
+            attack(backward)
+        return output
 
     def recover(self, group: Sequence[dict[str, Any]]) -> None:
         """Drop the group's gradients and cut its micro-batches smaller. Raises OutOfMemory if that is not possible."""
@@ -126,8 +149,11 @@ class TrainStep:
         """
         self.scaler.unscale_(self.optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
-        self.optimizer.found_inf = self.masked = (~grad_norm.isfinite()).float()
-        self.scaler.step(self.optimizer)
+        self.masked = (~grad_norm.isfinite()).float()
+        if self.masks_on_device:
+            self.optimizer.found_inf = self.masked
+        if self.masks_on_device or self.scaler.is_enabled() or not self.masked:
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         self.rates = {group.get("name", str(i)): group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
         self.scheduler.step()
@@ -135,7 +161,7 @@ class TrainStep:
         for averager in self.averagers:
             averager.update()
 
-    def count(self, group: Sequence[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    def count_items(self, group: Sequence[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Items per task (at least 1) and samples of the group over all ranks, without stand-ins (sample_id -1)."""
         counts = [self.module.num_items(batch["labels"]) for batch in group]
         samples = [(batch["sample_id"] >= 0).sum() for batch in group]
@@ -164,4 +190,4 @@ class TrainStep:
         """Everything with state_dict and load_state_dict, by name."""
         averagers = {f"averager {number}": averager for number, averager in enumerate(self.averagers)}
         own = {"optimizer": self.optimizer, "scheduler": self.scheduler, "scaler": self.scaler}
-        return own | {"splitter": self.splitter} | averagers
+        return own | {"splitter": self.splitter} | averagers | self.stateful

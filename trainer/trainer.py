@@ -198,14 +198,16 @@ class Trainer:
         self.check_finite()
         entry: dict[str, Any] = {"epoch": epoch, "step": self.step, "train": self.interval.mean()}
         self.interval.reset()
-        if self.eval_loader is not None:
-            with ExitStack() as averaged:
-                for averager in self.train_step.averagers:
-                    averaged.enter_context(averager.applied())
+        with ExitStack() as averaged:
+            for averager in self.train_step.averagers:
+                averaged.enter_context(averager.applied())
+            best = bool(self.train_step.averagers)  # without evaluation best/ has the newest averages
+            if self.eval_loader is not None:
                 entry["eval"] = self.tuned_eval()
-                improved = self.early_stopping is not None and self.early_stopping.update(entry["eval"])
-                if improved and self.run_folder is not None:
-                    self.run_folder.save_best(entry)
+                best = self.early_stopping is not None and self.early_stopping.update(entry["eval"])
+            if best and self.run_folder is not None:
+                self.run_folder.save_best(entry)
+        if self.eval_loader is not None:
             self.model.train()
             self.emit("eval", entry["eval"])
         self.history.append(entry)

@@ -26,7 +26,8 @@ Exact where copies of this trick usually are not:
   - no value is read back to the host. A gradient that is zero, NaN or infinite moves nothing.
 Unlike in the paper, one norm is taken over the batch, as everybody does, not one per text.
 Cost: a second forward and backward pass. Conflicts, all of them refused with an error: frozen embeddings, sparse ones
-(`sparse=True`), batches given as `inputs_embeds`, FSDP and nn.DataParallel (their modules hold other weights).
+(`sparse=True`), batches given as `inputs_embeds`, FSDP and nn.DataParallel (their modules hold other weights); by flag
+also PGD and FreeLB, which attack the same embeddings, and gradual unfreezing, which freezes them.
 Imports torch only.
 """
 

@@ -17,6 +17,9 @@ and may have these:
 
     EXACT                              False if equality with the reference says nothing, as for numbers
     gold_optional(**options)           static: whether training records may do without gold labels
+    divergence(logits, others, labels)     how far other logits are from these, summed over items: Kullback-Leibler
+                                       divergences, or squared differences of numbers
+    criterion                          (logits, labels, class weights) -> losses in training, see losses.py
     report(predictions, references, confidences)     more than scores, as JSON: per class, confusions, calibration
     tunes; tune(confidences, references); decide(confidences)    whether and how evaluations in training settle how
                                        confidences become a prediction; what is settled is in buffers
@@ -51,18 +54,24 @@ def gold_optional(kind: str, options: dict[str, Any]) -> bool:
 
 
 def build_head(kind: str, hidden_size: int, labels: list[str], options: dict[str, Any]) -> nn.Module:
-    """A head that remembers how it was built (`head.spec`), so that it can be saved. Raises ModelError."""
+    """A head that remembers how it was built (`head.spec`), so that it can be saved. Raises ModelError.
+
+    options: of the class, and `criterion`, the name (and options) of a loss of tricks/, which the wiring script sets.
+    """
     cls = head_class(kind)
     parameters = inspect.signature(cls).parameters
     known = [name for name in parameters if name not in ("hidden_size", "labels")]
-    unknown = sorted(set(options) - set(known))
+    own = {name: value for name, value in options.items() if name != "criterion"}
+    unknown = sorted(set(own) - set(known))
     if unknown:
         raise ModelError(f"{kind} has no option {unknown[0]!r}; it takes {', '.join(known)}")
     if not labels and parameters["labels"].default is inspect.Parameter.empty:
         raise ModelError(f"{kind} needs labels, and the training data has none")
     try:
-        head = cls(hidden_size, labels, **options)
+        head = cls(hidden_size, labels, **own)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{kind}: {error}") from error
+    if "criterion" in options and not hasattr(head, "criterion"):
+        raise ModelError(f"{kind}{' with a CRF' * hasattr(head, 'crf')}: its loss has no other criterion; leave it out")
     head.spec = {"kind": kind, "labels": labels, "options": options}
     return head

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..class_weights import ClassWeights
 from ..inputs import record_mean
-from ..losses import binary_cross_entropy, refuse_both
+from ..losses import Criterion, cross_entropy, kl_divergence
 from ..pooling import check_pooling, pool
 
 NOTHING = {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}  # of a class that is neither predicted nor gold
@@ -40,8 +40,6 @@ class Head(nn.Module):
         threshold: float = 0.5,
         search_thresholds: str | None = None,
         class_weights: str | dict[str, float] | None = None,
-        label_smoothing: float = 0.0,
-        focal_gamma: float = 0.0,
     ):
         """
         Args:
@@ -51,10 +49,8 @@ class Head(nn.Module):
             search_thresholds: evaluations in training settle it anew: "per_class" for the best F1 of each class,
                 "global" for the best micro F1 of one for all; None: it stays.
             class_weights: "balanced", or label -> weight of its presence (1 where not given).
-            label_smoothing, focal_gamma: see losses.py; one of both.
         """
         super().__init__()
-        refuse_both(label_smoothing, focal_gamma)
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must be a probability, found {threshold}")
         if search_thresholds not in (None, "per_class", "global"):
@@ -63,7 +59,7 @@ class Head(nn.Module):
         self.labels, self.pooling = list(labels), check_pooling(pooling)
         self.all_layers = pooling == "first_last_mean"
         self.class_weights = ClassWeights(labels, class_weights, binary=True)
-        self.label_smoothing, self.focal_gamma = label_smoothing, focal_gamma
+        self.criterion: Criterion = cross_entropy
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(hidden_size, len(self.labels))
         self.register_buffer("thresholds", torch.full((len(self.labels),), float(threshold)))
@@ -78,15 +74,20 @@ class Head(nn.Module):
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         """Each text's loss is the mean over the classes."""
-        losses = binary_cross_entropy(
-            logits, self.multi_hot(labels), self.class_weights(), self.label_smoothing, self.focal_gamma
-        )
-        return torch.where(labels[:, 0] != -100, losses, 0.0).sum() / len(self.labels)
+        criterion = self.criterion if self.training else cross_entropy
+        return criterion(logits, self.multi_hot(labels), self.class_weights()).sum() / len(self.labels)
 
     def multi_hot(self, labels: torch.Tensor) -> torch.Tensor:
-        """(B, L) class numbers, negative ones being none -> (B, C) of 0 and 1."""
+        """(B, L) class numbers, negative ones being none -> (B, C) of 0 and 1; -100 for a text without gold labels."""
         gold = torch.zeros(len(labels), len(self.labels) + 1, device=labels.device)
-        return gold.scatter(1, torch.where(labels < 0, len(self.labels), labels), 1.0)[:, :-1]
+        gold = gold.scatter(1, torch.where(labels < 0, len(self.labels), labels), 1.0)[:, :-1]
+        return torch.where(labels[:, :1] != -100, gold, -100.0)
+
+    def divergence(self, logits: torch.Tensor, others: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Of yes and no in each class; each text's is the mean over the classes."""
+        known = (labels[:, :1] != -100).expand(-1, len(self.labels))
+        one, other = (torch.stack([scores, torch.zeros_like(scores)], -1) for scores in (logits, others))  # (B, C, 2)
+        return kl_divergence(one, other, known) / len(self.labels)
 
     def decode(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[list[str]]:
         return [self.decide(row) for row in self.confidences(logits, batch)]

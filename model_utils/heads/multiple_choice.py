@@ -2,8 +2,8 @@
 
     head = Head(hidden_size=384, labels=[])
 
-Copy together with: model_utils/pooling.py, inputs.py, scores/classification.py. B records, R inputs (one per choice),
-K most choices of a record.
+Copy together with: model_utils/pooling.py, inputs.py, losses.py, scores/classification.py. B records, R inputs (one per
+choice), K most choices of a record.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..inputs import per_record
+from ..losses import kl_divergence
 from ..pooling import check_pooling, pool
 
 
@@ -44,6 +45,9 @@ class Head(nn.Module):
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         return F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
+
+    def divergence(self, logits: torch.Tensor, others: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return kl_divergence(logits, others, labels != -100)
 
     def decode(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[int]:
         return logits.argmax(-1).tolist()

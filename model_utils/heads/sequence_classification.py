@@ -14,7 +14,7 @@ from torch import nn
 
 from ..class_weights import ClassWeights
 from ..inputs import record_mean
-from ..losses import cross_entropy, refuse_both
+from ..losses import Criterion, cross_entropy, kl_divergence
 from ..pooling import check_pooling, pool
 
 
@@ -32,22 +32,18 @@ class Head(nn.Module):
         dropout: float = 0.1,
         pooling: str = "cls",
         class_weights: str | dict[str, float] | None = None,
-        label_smoothing: float = 0.0,
-        focal_gamma: float = 0.0,
     ):
         """
         Args:
             labels: class names in the order of the class numbers.
             pooling: one of pooling.POOLING.
             class_weights: "balanced", or label -> weight (1 where not given).
-            label_smoothing, focal_gamma: see losses.py; one of both.
         """
         super().__init__()
-        refuse_both(label_smoothing, focal_gamma)
         self.labels, self.pooling = list(labels), check_pooling(pooling)
         self.all_layers = pooling == "first_last_mean"
         self.class_weights = ClassWeights(labels, class_weights)
-        self.label_smoothing, self.focal_gamma = label_smoothing, focal_gamma
+        self.criterion: Criterion = cross_entropy
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(hidden_size, len(self.labels))
 
@@ -60,7 +56,11 @@ class Head(nn.Module):
         return (labels != -100).sum()
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
-        return cross_entropy(logits, labels, self.class_weights(), self.label_smoothing, self.focal_gamma)
+        criterion = self.criterion if self.training else cross_entropy
+        return criterion(logits, labels, self.class_weights()).sum()
+
+    def divergence(self, logits: torch.Tensor, others: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return kl_divergence(logits, others, labels != -100)
 
     def decode(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[str]:
         return [self.labels[i] for i in logits.argmax(-1).tolist()]

@@ -71,6 +71,10 @@ class Head(nn.Module):
         # not logits[known]: its size would have to be read back from the device
         return self.error(torch.where(known, logits, 0.0), torch.where(known, labels, 0.0), reduction="sum")
 
+    def divergence(self, logits: torch.Tensor, others: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Squared differences."""
+        return torch.where(labels.isnan(), 0.0, (logits - others) ** 2).sum()
+
     def decode(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[float]:
         return logits.tolist()
 

@@ -6,7 +6,7 @@ A score for starting and one for ending at each sub-word of the context (Devlin 
 answer". Long contexts come as windows; their scores are normalised together (Clark and Gardner 2018, arXiv 1710.10723),
 so they can be compared, and nothing has to be merged afterwards.
 
-Copy together with: model_utils/inputs.py, model_utils/scores/answers.py. B records, W sub-words of the context + 1.
+Copy together with: model_utils/inputs.py, losses.py, scores/answers.py. B records, W sub-words of the context + 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..inputs import at_places
+from ..losses import kl_divergence
 
 LANGUAGES = ("en", "zh")
 
@@ -68,6 +69,10 @@ class Head(nn.Module):
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         return F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum") / 2
+
+    def divergence(self, logits: torch.Tensor, others: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Mean of those of starts and ends."""
+        return kl_divergence(logits.transpose(1, 2), others.transpose(1, 2), labels != -100) / 2
 
     def decode(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[tuple[int, int]]:
         """First character of the answer in the context and the one behind its last; (0, 0): no answer."""

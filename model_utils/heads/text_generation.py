@@ -5,7 +5,7 @@
 It belongs to a GenerationModel (generation_model.py), whose language model gives the logits and generates. B texts,
 L sub-words of the longest target, V entries of the vocabulary.
 
-Copy together with: model_utils/scores/texts.py.
+Copy together with: model_utils/losses.py, scores/texts.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from ..losses import kl_divergence
 
 
 class Head(nn.Module):
@@ -59,6 +61,11 @@ class Head(nn.Module):
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         """logits: (B, L, V), each from the target's sub-words before it."""
         return torch.stack([self.text_loss(*text) for text in zip(logits, labels, strict=True)]).sum()
+
+    def divergence(self, logits: torch.Tensor, others: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Sub-word by sub-word; one text after the other for the same reason as the loss."""
+        texts = zip(logits, others, labels != -100, strict=True)
+        return torch.stack([kl_divergence(*text) for text in texts]).sum()
 
     def text_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Of one text: fp32 copies of the whole batch's logits would be the largest tensors of a step."""

@@ -5,8 +5,8 @@
 A word is represented by its first sub-word. Words lost by truncation are predicted "O": entities in them
 count as missed.
 
-Copy together with: model_utils/crf.py, inputs.py, scores/classification.py. B texts, T sub-words, W words, H hidden
-size, C tags.
+Copy together with: model_utils/crf.py, inputs.py, losses.py, scores/classification.py. B texts, T sub-words, W words, H
+hidden size, C tags.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from ..crf import CRF
 from ..inputs import at_places
+from ..losses import Criterion, cross_entropy, kl_divergence
 
 DECODERS = ("linear", "crf")
 
@@ -44,6 +44,8 @@ class Head(nn.Module):
         self.classifier = nn.Linear(hidden_size, len(self.labels))
         scheme = self.labels if self.entities else None
         self.crf = CRF(len(self.labels), labels=scheme) if decoder == "crf" else None
+        if self.crf is None:
+            self.criterion: Criterion = cross_entropy
 
     def forward(self, hidden_states: Sequence[torch.Tensor], batch: Mapping[str, Any]) -> torch.Tensor:
         words = at_places(hidden_states[-1], batch["word_starts"], batch)  # (B, W, H)
@@ -55,8 +57,13 @@ class Head(nn.Module):
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         if self.crf is None:
-            return F.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=-100, reduction="sum")
+            criterion = self.criterion if self.training else cross_entropy
+            return criterion(logits, labels).sum()
         return -self.crf(logits, labels, batch["word_mask"], reduction="sum")
+
+    def divergence(self, logits: torch.Tensor, others: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Word by word, also in front of a CRF."""
+        return kl_divergence(logits, others, labels != -100)
 
     def decode(self, logits: torch.Tensor, batch: Mapping[str, Any]) -> list[list[str]]:
         paths = zip(self.best_paths(logits, batch), batch["num_words"].tolist(), strict=True)

@@ -1,0 +1,80 @@
+"""How much longer a training step takes with other options: interleaved in one process, as a ratio of medians.
+
+    python -m experiments.cost --config configs/sst2.yaml --toggle use_fgm,use_rdrop,use_ema [any option of main.py]
+
+Every variant takes the same batches; in each round all of them take one step, in rotated order. On a CPU the seconds
+are those of the process on one thread, which other jobs hardly disturb.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+import main
+from config import get_args
+
+from .variants import split_toggles
+
+
+def step_seconds(
+    argv: Sequence[str], variants: Mapping[str, Sequence[str]], rounds: int = 20, warmup: int = 3
+) -> dict[str, list[float]]:
+    """Seconds of each round by variant, those of the first `warmup` rounds left out."""
+    torch.set_num_threads(1)
+    steps = {name: prepared([*argv, *options]) for name, options in variants.items()}
+    first = next(iter(steps.values()))
+    groups = first["groups"][: rounds + warmup]
+    found: dict[str, list[float]] = {name: [] for name in variants}
+    names = list(variants)
+    for number in range(rounds + warmup):
+        turn = number % len(names)
+        for name in names[turn:] + names[:turn]:
+            began = now()
+            steps[name]["train_step"](groups[number % len(groups)])
+            if number >= warmup:
+                found[name].append(now() - began)
+    return found
+
+
+def prepared(argv: Sequence[str]) -> dict[str, Any]:
+    """The training step of a job, and its first groups of micro-batches; nothing is written."""
+    job = main.build_job(get_args([*argv, "--do_train", "true", "--resume", "never"]))
+    main.build_data(job)
+    main.seed_everything(job.args.seed)
+    model = main.build_model(job)
+    options = main.build_training(job, model)
+    model.train()
+    batches = list(options["train_loader"](0, 0))
+    size = options["accumulate"]
+    groups = [batches[start : start + size] for start in range(0, len(batches), size)]
+    return {"train_step": options["train_step"], "groups": groups}
+
+
+def now() -> float:
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def ratios(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Median of each variant over that of the first one."""
+    base = statistics.median(next(iter(seconds.values())))
+    return {name: statistics.median(found) / base for name, found in seconds.items()}
+
+
+def report(argv: list[str] | None) -> None:
+    rest, variants = split_toggles(argv or [])
+    seconds = step_seconds(rest, variants)
+    for name, ratio in ratios(seconds).items():
+        low, high = (1000 * value for value in statistics.quantiles(seconds[name], n=10)[::8])
+        middle = 1000 * statistics.median(seconds[name])
+        print(f"{name:40} {ratio:5.2f} x   {middle:8.1f} ms a step, 80 % within {low:.1f} to {high:.1f}")
+
+
+if __name__ == "__main__":
+    sys.exit(main.run(sys.argv[1:], report))
