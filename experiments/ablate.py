@@ -108,7 +108,7 @@ def table(found: dict[str, Any]) -> str:
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
-    """A dot per run, mean and standard deviation of each variant, one panel per metric."""
+    """A stroke per run, mean and standard deviation of each variant, one panel per metric."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -10,6 +10,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -25,33 +26,31 @@ def step_seconds(
 ) -> dict[str, list[float]]:
     """Seconds of each round by variant, those of the first `warmup` rounds left out."""
     torch.set_num_threads(1)
-    steps = {name: prepared([*argv, *options]) for name, options in variants.items()}
-    first = next(iter(steps.values()))
-    groups = first["groups"][: rounds + warmup]
+    trainings = {name: training([*argv, *options]) for name, options in variants.items()}
+    base = next(iter(trainings.values()))
+    batches = iter(base["train_loader"](0, 0))
+    groups = [group for _ in range(rounds + warmup) if (group := list(islice(batches, base["accumulate"])))]
     found: dict[str, list[float]] = {name: [] for name in variants}
     names = list(variants)
     for number in range(rounds + warmup):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             began = now()
-            steps[name]["train_step"](groups[number % len(groups)])
+            trainings[name]["train_step"](groups[number % len(groups)])
             if number >= warmup:
                 found[name].append(now() - began)
     return found
 
 
-def prepared(argv: Sequence[str]) -> dict[str, Any]:
-    """The training step of a job, and its first groups of micro-batches; nothing is written."""
+def training(argv: Sequence[str]) -> dict[str, Any]:
+    """What main.py gives the trainer of a job; nothing is written."""
     job = main.build_job(get_args([*argv, "--do_train", "true", "--resume", "never"]))
     main.build_data(job)
     main.seed_everything(job.args.seed)
     model = main.build_model(job)
     options = main.build_training(job, model)
     model.train()
-    batches = list(options["train_loader"](0, 0))
-    size = options["accumulate"]
-    groups = [batches[start : start + size] for start in range(0, len(batches), size)]
-    return {"train_step": options["train_step"], "groups": groups}
+    return options
 
 
 def now() -> float:

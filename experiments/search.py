@@ -87,7 +87,9 @@ def check(space: Mapping[str, Any]) -> None:
         if name not in known:
             raise ConfigError(f"space: {name}: unknown option; --help of main.py lists the options")
         is_range = isinstance(values, Mapping) and {"low", "high"} <= set(values) <= {"low", "high", "log"}
-        if not (is_range and values["low"] < values["high"]) and not (isinstance(values, list) and values):
+        # YAML reads 1e-5, without a point, as a text
+        numbers = is_range and all(isinstance(values[end], int | float) for end in ("low", "high"))
+        if not (numbers and values["low"] < values["high"]) and not (isinstance(values, list) and values):
             raise ConfigError(f"space: {name}: give a list, or {{low: …, high: …, log: true}}, found {values!r}")
     if not space:
         raise ConfigError("space: it is empty; name the options that may vary")

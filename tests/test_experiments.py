@@ -145,7 +145,9 @@ def test_a_search_goes_on_where_it_stopped(
 @pytest.mark.parametrize(("space", "message"), [
     ("{}", "space: it is empty"), ("{lrr: [1]}", "space: lrr: unknown option"),
     ("{lr: 3}", "space: lr: give a list, or"),
-    ("{lr: {low: 2, high: 1}}", "space: lr: give a list, or"), ("{lr: [}", "space: while parsing"),
+    ("{lr: {low: 2, high: 1}}", "space: lr: give a list, or"),
+    ("{lr: {low: 1e-5, high: 1e-6}}", "found {'low': '1e-5'"),
+    ("{lr: [}", "space: while parsing"),
     ("{epochs: [some]}", "epochs: "),
 ])  # fmt: skip
 def test_wrong_spaces_are_one_line(

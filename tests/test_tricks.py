@@ -17,6 +17,7 @@ import torch
 
 from config import Arguments, TrickArguments
 from model_utils.optim import build_optimizer, build_scheduler
+from tests.test_train_step import CountHostReads
 from tests.tiny import collate, tiny_features, tiny_model
 from trainer.checkpoint import load_tree, save_tree
 from trainer.step import TrainStep
@@ -270,6 +271,18 @@ def test_a_non_finite_gradient_moves_nothing(name: str) -> None:
     assert averaged or all(torch.equal(weight, before[key]) for key, weight in run.weights().items())
     run.step(GROUPS[1])
     assert not run.step.masked and all(weight.isfinite().all() for weight in run.weights().values())
+
+
+ON_THE_CPU = {"mixup", "vat"}  # they draw a number there, for which no device has to wait
+
+
+@pytest.mark.parametrize("name", sorted(set(OPTIONS) - ON_THE_CPU))
+def test_a_step_reads_nothing_back(name: str) -> None:
+    run = Run(name)
+    run.step(GROUPS[0])
+    with CountHostReads() as counter:
+        run.step(GROUPS[1])
+    assert counter.reads == 0
 
 
 # ------------------------------------------------------------------------------------------------------- conflicts

@@ -21,7 +21,6 @@ Cost: none to speak of. Conflicts: label smoothing, focal and GHM; labels of a C
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 class Dice:
@@ -48,7 +47,8 @@ class Dice:
             losses = losses if weights is None else torch.where(labels > 0, weights, 1.0) * losses
             return torch.where(labels < 0, 0.0, losses)
         gold = labels.clamp(min=0)
-        losses = self.each(scores.softmax(-1), F.one_hot(gold, scores.shape[-1]).float()).mean(-1)
+        one_hot = torch.zeros_like(scores).scatter(-1, gold[..., None], 1.0)  # F.one_hot reads its input on the host
+        losses = self.each(scores.softmax(-1), one_hot).mean(-1)
         return torch.where(labels != -100, losses if weights is None else weights[gold] * losses, 0.0)
 
     def each(self, p: Tensor, y: Tensor) -> Tensor:

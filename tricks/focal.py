@@ -56,8 +56,8 @@ class Focal:
         else:
             losses = F.cross_entropy(scores.flatten(0, -2), labels.flatten(), weights, reduction="none")
             losses = losses.view(labels.shape)
-            right = F.one_hot(labels.clamp(min=0), scores.shape[-1]).bool()
-            wrong = scores.softmax(-1).masked_fill(right, 0.0).sum(-1)  # 1 - p
+            others = scores.softmax(-1).scatter(-1, labels.clamp(min=0)[..., None], 0.0)
+            wrong = others.sum(-1)  # 1 - p
         return wrong.clamp(min=LEAST) ** self.gamma * losses
 
 

@@ -19,8 +19,8 @@ Three ways to use it:
 Exact where copies of this trick usually are not: the closure goes along this micro-batch's own gradient, gradients
 accumulated before neither bend it nor get lost, also when a pass fails; the weights come back bit for bit instead of by
 subtraction; a loss scale does not change the step; no value is read back to the host; a gradient that is zero, NaN or
-infinite moves nothing. With several processes or micro-batches each goes its own way uphill (the paper's m-sharpness,
-section 4.1, which it found to work better).
+infinite moves nothing. With several processes or micro-batches each goes its own way uphill (what the paper calls
+m-sharpness).
 Cost: two forward and backward passes instead of one, one more copy of the weights, and of the gradients while they are
 accumulated.
 Conflicts: AWP and FreeLB, which take the main pass themselves. In DDP only the second pass may average gradients
