@@ -32,7 +32,7 @@ SETTLED = (
     *("max_length", "stride", "max_target_length", "eval_ratio", "test_ratio", "debug"),
     *("group_column", "folds", "fold", "few_shot"),
     *("mixing", "mixing_temperature", "balanced_sampling", "loss_weighting"),
-    *("model_name_or_path", "scratch_vocab_size", "extra_tokens", "shared_layers", "freeze_layers"),
+    *("model_name_or_path", "scratch_vocab_size", "extra_tokens", "shared_layers", "freeze_layers", "peft"),
     *("lr", "head_lr", "layer_decay", "optimizer", "weight_decay", "warmup_ratio", "warmup_steps"),
     *("lr_scheduler", "lr_scheduler_options"),
     *("monitor", "train_data", "eval_data"),
@@ -130,6 +130,9 @@ class ModelArguments:
     """Transformer layers between encoder and heads, shared by all tasks; 0 = none"""
     freeze_layers: int = 0
     """freeze the embeddings and this many lowest encoder layers; 0 = none, -1 = the whole encoder"""
+    peft: dict[str, Any] = field(default_factory=dict)
+    """train adapters of the peft library instead of the encoder, for example {peft_type: LORA, r: 8, lora_alpha: 16};
+    the rest are that peft_type's own options. Empty = off"""
     trust_remote_code: bool = False
     """run Python code that comes with a model of the hub"""
 
@@ -285,9 +288,11 @@ class TrickArguments:
     reinit_layers: int = 1
     """how many"""
     use_child_tuning: bool = False
-    """each update changes a random part of the encoder's weights"""
+    """each update changes a part of the encoder's weights"""
     child_tuning_share: float = 0.3
     """how large a part"""
+    child_tuning_batches: int = 0
+    """micro-batches whose gradients choose the part once and for all; 0 = another random part in each update"""
 
 
 @dataclass
@@ -448,6 +453,7 @@ def check(args: Arguments) -> None:
         "shared_layers",
         "seed",
         "fgm_eps",
+        "child_tuning_batches",
     ):
         require(getattr(args, name) >= 0, name, "must not be negative")
     require(args.mixing_temperature >= 1, "mixing_temperature", "must be at least 1")
@@ -460,6 +466,8 @@ def check(args: Arguments) -> None:
     require(args.fold < max(args.folds, 1), "fold", f"is counted from 0; of {args.folds} the last is {args.folds - 1}")
     require(args.max_length >= 3, "max_length", "must leave room for a word and two special tokens: at least 3")
     require(args.freeze_layers >= -1, "freeze_layers", "must be -1 (all), 0 (none) or a number of layers")
+    for name in ("use_reinit", "use_gradual_unfreezing"):
+        require(not (args.peft and getattr(args, name)), "peft", f"leaves the encoder as it is; leave {name} out")
     require(not (args.warmup_ratio and args.warmup_steps), "warmup_ratio", "give this or warmup_steps, not both")
     require(args.epochs > 0 or args.max_steps > 0, "epochs", "epochs and max_steps are both 0: give one of them")
     require(

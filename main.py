@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -173,6 +173,7 @@ def check_run(job: Job) -> None:
 
 def build_model(job: Job) -> Any:
     """The saved model, or a new one."""
+    from model_utils.adapters import add_adapters
     from model_utils.build import new_model, saved_model
     from model_utils.encoder import freeze
     from tricks.reinit import reinit_layers
@@ -190,6 +191,7 @@ def build_model(job: Job) -> Any:
         )  # fmt: skip
         if args.use_reinit:
             reinit_layers(model.encoder, args.reinit_layers)
+    add_adapters(model.encoder, {} if job.resumes else args.peft)
     freeze(model.encoder, args.freeze_layers)
     return model
 
@@ -320,10 +322,19 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
         model, optimizer, scheduler, device=job.device, precision=job.precision, max_grad_norm=args.max_grad_norm,
         on_oom=args.on_oom, tasks_vary=len(job.data.having("train")) > 1 or args.use_gradual_unfreezing, **used.places,
     )  # fmt: skip
-    used.begin()
+    used.begin(() if job.resumes else gradients(options["train_step"], train_loader))
+    optimizer.zero_grad()
     logger.info("%d steps of %d x %d x %d records on %s in %s", total_steps, job.world_size, args.accumulate,
                 args.batch_size, job.device, job.precision)  # fmt: skip
     return options
+
+
+def gradients(train_step: Any, train_loader: Any) -> Iterator[None]:
+    """Adds the gradient of each micro-batch of the first epoch, one after the other."""
+    train_step.model.train()
+    for batch in train_loader(0, 0):
+        train_step.gradient([batch])
+        yield
 
 
 def build_teacher(job: Job) -> Any:
@@ -354,7 +365,7 @@ def known_metrics(job: Job, model: Any, references: Any) -> list[str]:
 
 
 def save_pretrained(job: Job, model: Any, folder: Path) -> None:
-    """A folder that predicts by itself; its encoder/ is a complete transformers folder."""
+    """A folder that predicts by itself; its encoder/ is one of transformers (with peft: adapters, see adapters.py)."""
     args = job.args
     kept = ("name", "tasks", "label_columns", *COLUMNS)
     model.save_pretrained(

@@ -1,4 +1,4 @@
-"""How much longer a training step takes with other options: interleaved in one process, as a ratio of medians.
+"""How much longer a training step takes with other options: interleaved in one process, as a median of ratios.
 
     python -m experiments.cost --config configs/sst2.yaml --toggle use_fgm,use_rdrop,use_ema [any option of main.py]
 
@@ -9,7 +9,7 @@ are those of the process on one thread, which other jobs hardly disturb.
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -30,13 +30,21 @@ def step_seconds(
     base = next(iter(trainings.values()))
     batches = iter(base["train_loader"](0, 0))
     groups = [group for _ in range(rounds + warmup) if (group := list(islice(batches, base["accumulate"])))]
-    found: dict[str, list[float]] = {name: [] for name in variants}
-    names = list(variants)
+    steps = {name: options["train_step"] for name, options in trainings.items()}
+    return interleaved(steps, groups, rounds, warmup)
+
+
+def interleaved(
+    steps: Mapping[str, Callable[[Any], Any]], groups: Sequence[Any], rounds: int = 20, warmup: int = 3
+) -> dict[str, list[float]]:
+    """Seconds of each call in turn, with the same groups of micro-batches for all."""
+    found: dict[str, list[float]] = {name: [] for name in steps}
+    names = list(steps)
     for number in range(rounds + warmup):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             began = now()
-            trainings[name]["train_step"](groups[number % len(groups)])
+            steps[name](groups[number % len(groups)])
             if number >= warmup:
                 found[name].append(now() - began)
     return found
@@ -61,18 +69,26 @@ def now() -> float:
 
 
 def ratios(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Median of each variant over that of the first one."""
-    base = statistics.median(next(iter(seconds.values())))
-    return {name: statistics.median(found) / base for name, found in seconds.items()}
+    """Median over the rounds of the time of each variant over that of the first one in the same round."""
+    base = next(iter(seconds.values()))
+    return {
+        name: statistics.median(own / plain for own, plain in zip(found, base, strict=True))
+        for name, found in seconds.items()
+    }
+
+
+def table(seconds: Mapping[str, Sequence[float]]) -> str:
+    lines = []
+    for name, ratio in ratios(seconds).items():
+        low, high = (1000 * value for value in statistics.quantiles(seconds[name], n=10)[::8])
+        middle = 1000 * statistics.median(seconds[name])
+        lines.append(f"{name:40} {ratio:5.2f} x   {middle:8.1f} ms a step, 80 % within {low:.1f} to {high:.1f}")
+    return "\n".join(lines)
 
 
 def report(argv: list[str] | None) -> None:
     rest, variants = split_toggles(argv or [])
-    seconds = step_seconds(rest, variants)
-    for name, ratio in ratios(seconds).items():
-        low, high = (1000 * value for value in statistics.quantiles(seconds[name], n=10)[::8])
-        middle = 1000 * statistics.median(seconds[name])
-        print(f"{name:40} {ratio:5.2f} x   {middle:8.1f} ms a step, 80 % within {low:.1f} to {high:.1f}")
+    print(table(step_seconds(rest, variants)))
 
 
 if __name__ == "__main__":

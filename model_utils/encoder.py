@@ -6,6 +6,7 @@
 """
 
 import importlib.util
+import json
 import logging
 import os
 import sys
@@ -106,6 +107,7 @@ def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote
 
 def load_weights(auto_class: Any, path: str, trust_remote_code: bool) -> PreTrainedModel:
     """A checkpoint of which no weight is missing: transformers only warns, and makes up random ones."""
+    base_of(path)
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # its table of missing weights; we say it in one line
     try:
@@ -128,6 +130,19 @@ def load_weights(auto_class: Any, path: str, trust_remote_code: bool) -> PreTrai
         rest = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ModelError(f"model_name_or_path: the weights in {path} do not fit its config.json: {missing[0]}{rest}")
     return encoder
+
+
+def base_of(path: str) -> str:
+    """What saved adapters were made for, see adapters.py; any other path unchanged. Raises ModelError if it is gone."""
+    file = Path(path, "adapter_config.json")
+    if not file.is_file():
+        return path
+    base = str(json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path"))
+    if importlib.util.find_spec("peft") is None:
+        raise ModelError(f"model_name_or_path: {path} holds adapters: pip install peft")
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        raise ModelError(f"model_name_or_path: {path} holds adapters of {base}, which is not there any more")
+    return base
 
 
 def position_limit(encoder: PreTrainedModel) -> int:

@@ -21,7 +21,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from .encoder import SCRATCH, ModelError, load_weights, position_limit
+from .encoder import SCRATCH, ModelError, base_of, load_weights, position_limit
 
 CAUSAL = "gpt-"  # scratch:gpt-small
 
@@ -30,9 +30,9 @@ def is_causal(path: str, trust_remote_code: bool = False) -> bool:
     """Whether the language model goes on with its own input. Raises ModelError if it does not generate at all."""
     if path.startswith("scratch:"):
         return path.removeprefix("scratch:").startswith(CAUSAL)
-    folder = Path(path, "encoder") if Path(path, "labels.json").is_file() else path
+    folder = str(Path(path, "encoder")) if Path(path, "labels.json").is_file() else path
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(base_of(folder), trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"model_name_or_path: {path} has no configuration that can be read: {reason}") from error

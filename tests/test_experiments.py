@@ -71,7 +71,8 @@ def test_the_bootstrap_is_rarely_wrong_and_finds_what_is_there() -> None:
 def test_an_ablation(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib.figure")  # which looks for fonts with subprocess.run
     monkeypatch.setattr("experiments.runs.subprocess.run", in_this_process)
-    monkeypatch.setattr(ablation, "step_seconds", lambda *given: {"base": [1.0, 3.0], "use_ema+ema_decay=0.5": [4.0]})
+    seconds = {"base": [1.0, 3.0], "use_ema+ema_decay=0.5": [2.0, 6.0]}
+    monkeypatch.setattr(ablation, "step_seconds", lambda *given: seconds)
     out = tmp_path / "out"
     given = [*job(data, out, epochs=2), "--toggle", "use_ema+ema_decay=0.5"]
     found = ablate(given, seeds=2)

@@ -139,6 +139,15 @@ def test_two_forward_passes_of_different_texts_before_one_backward() -> None:
     assert_attack(Toy, lambda model: model(TEXTS) + 2 * model(OTHER_TEXTS))
 
 
+def test_gradients_scaled_by_how_often_a_row_is_looked_up() -> None:
+    def make() -> Toy:
+        model = Toy()
+        model.word_embeddings.scale_grad_by_freq = True
+        return model
+
+    assert_attack(make, lambda model: model(TEXTS))
+
+
 def test_the_padding_row_does_not_move() -> None:
     assert_attack(lambda: Toy(padding_idx=0), lambda model: model(TEXTS))
     model = Toy(padding_idx=0)
@@ -565,7 +574,8 @@ class Allocations(TorchDispatchMode):
 
 
 def test_memory_does_not_grow_with_the_vocabulary() -> None:
-    extra, attack = [], []
+    """The second backward does not even make the table's gradient anew."""
+    extra, attack, second = [], [], []
     for vocabulary in (1_000, 200_000):
         spent = []
         for use_fgm in (False, True):
@@ -579,10 +589,14 @@ def test_memory_does_not_grow_with_the_vocabulary() -> None:
         assert fgm is not None
         with Allocations() as allocations:
             fgm.attack()
-            fgm.restore()
         attack.append(allocations.num_bytes)
+        with Allocations() as allocations:
+            model(TEXTS).backward()
+            fgm.restore()
+        second.append(allocations.num_bytes)
     assert extra[0] == extra[1] < 1000
     assert attack[0] == attack[1] < 5000
+    assert second[0] == second[1] < 20_000
 
 
 # -------------------------------------------------------------------------------------- other ways to run a model

@@ -15,7 +15,7 @@ import yaml
 import main
 from config import get_args
 from data_process.sample_data import generate
-from experiments import ablate, cost
+from experiments import ablate, cost, search
 from experiments.folds import run_folds
 from tests.raw_examples import EXAMPLES
 from tests.sample_job import in_this_process
@@ -150,6 +150,10 @@ def test_the_side_scripts_run(sandbox, tmp_path, monkeypatch, capsys):
             assert "use_ema+ema_decay=0.99" in (tmp_path / "ablation/ablation.md").read_text(encoding="utf-8")
         elif module == "experiments.cost":
             assert main.run([*words, *small(tmp_path, "cost")], cost.report) == 0
+        elif module == "experiments.search":
+            pytest.importorskip("optuna", reason="pip install optuna")
+            assert main.run([*words, *small(tmp_path, "search"), "--trials", "1"], search.report) == 0
+            assert (tmp_path / "search/search.json").exists()
         else:
             place = f"{module}.__main__" if module == "data_process" else module
             assert importlib.import_module(place).main(words) in (0, None), command

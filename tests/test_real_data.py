@@ -56,3 +56,19 @@ def test_smp2019_in_chinese(tmp_path, monkeypatch, capsys):
     assert sum(tag.startswith("B-") for tags in gold["slots"] for tag in tags) == sum(
         count for tag, count in job.data["data"].figures("train")["labels"]["slots"].items() if tag.startswith("B-")
     )
+
+
+DATA_OF = {"cluener_global_pointer": "cluener", "stsb_zh_embedding": "stsb_zh", "stsb_zh_simcse": "stsb_zh"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "configs").glob("*.yaml")))
+def test_every_record_of_a_ready_job_can_be_read(name, tmp_path, monkeypatch, capsys):
+    """But two of cmrc2018_small, whose questions are empty."""
+    if name != "sample_joint":
+        need(DATA_OF.get(name, name))
+    monkeypatch.chdir(ROOT)
+    assert run(f"{name}.yaml", tmp_path / "out", "--check", "--do_train", "false", "--do_eval", "false") == 0
+    printed = "\n" + capsys.readouterr().out
+    figures = json.loads(printed[printed.index("\n{\n") :])
+    assert figures["train"].get("skipped", 0) == (2 if name == "cmrc2018_small" else 0)

@@ -30,7 +30,8 @@ OPTIONS: dict[str, dict[str, Any]] = {  # strong, so that each one shows
     "rdrop": {"alpha": 4.0}, "mixup": {"alpha": 1.0}, "multi_sample_dropout": {"samples": 3},
     "label_smoothing": {"amount": 0.2}, "focal": {"gamma": 2.0}, "dice": {"alpha": 0.6}, "ghm": {"bins": 4},
     "distillation": {"alpha": 0.5, "temperature": 2.0}, "ema": {"decay": 0.9}, "swa": {"start": 0.2, "every": 1},
-    "lookahead": {"k": 2, "alpha": 0.5}, "gradual_unfreezing": {"every": 2}, "child_tuning": {"share": 0.5},
+    "lookahead": {"k": 2, "alpha": 0.5}, "gradual_unfreezing": {"every": 2},
+    "child_tuning": {"share": 0.5, "batches": 0},
 }  # fmt: skip
 AT_THE_START = {"reinit"}  # before there is an optimizer
 every_trick = pytest.mark.parametrize("name", OPTIONS)
@@ -59,7 +60,8 @@ class Run:
         self.step = TrainStep(
             self.model, optimizer, scheduler, max_grad_norm=1.0, tasks_vary=tasks_vary, **tricks.places
         )
-        tricks.begin()
+        tricks.begin(self.step.gradient([batch]) for batch in BATCHES)
+        optimizer.zero_grad()
         torch.manual_seed(4)
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -76,6 +78,35 @@ class Run:
         for name, part in self.step.parts().items():
             part.load_state_dict(state["parts"][name])
         torch.set_rng_state(state["rng"])
+
+
+def test_child_tuning_chooses_by_the_gradients_of_the_first_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The part is settled before the first update, goes into the state, and nothing else of the encoder moves."""
+    monkeypatch.setitem(OPTIONS, "child_tuning", {"share": 0.25, "batches": 3})
+    run = Run("child_tuning", dropout=0.0)
+    weights = [p for p in run.model.encoder.parameters() if p.requires_grad]
+    fisher = [torch.zeros_like(p) for p in weights]
+    for batch in BATCHES[:3]:
+        run.model.zero_grad()
+        run.model(batch).loss.backward()
+        for total, weight in zip(fisher, weights, strict=True):
+            total += weight.grad**2
+    run.model.zero_grad()
+    every = torch.cat([values.flatten() for values in fisher])
+    chosen = torch.cat([mask.flatten() for mask in run.step.stateful["child_tuning"].chosen])
+    assert chosen.sum().item() == round(0.25 * len(every))
+    assert every[chosen].min() > every[~chosen].max()
+    before = run.weights()
+    for group in run.step.optimizer.param_groups:
+        group["weight_decay"] = 0.0  # it goes on for all, as in the paper
+    for batches in GROUPS:
+        run.step(batches)
+    names = [name for name, p in run.model.encoder.named_parameters() if p.requires_grad]
+    masks = run.step.stateful["child_tuning"].chosen
+    for name, mask in zip(names, masks, strict=True):
+        old, new = before[f"encoder.{name}"], run.weights()[f"encoder.{name}"]
+        assert torch.equal(old[~mask], new[~mask]), name
+    assert any(not torch.equal(before[f"encoder.{name}"], run.weights()[f"encoder.{name}"]) for name in names)
 
 
 FEATURES = tiny_features(24)

@@ -19,7 +19,8 @@ TOGETHER: list[dict[str, Any]] = [
     {"use_pgd": True, "pgd_steps": 1, "use_sam": True, "use_mixup": True, "use_swa": True, "swa_start": 0.2,
      "swa_every": 2, "use_focal": True, "use_reinit": True},
     {"use_freelb": True, "freelb_steps": 2, "use_distillation": True, "use_dice": True, "use_ema": True},
-    {"use_vat": True, "use_ghm": True, "use_gradual_unfreezing": True, "gradual_unfreezing_every": 3},
+    {"use_vat": True, "use_ghm": True, "use_gradual_unfreezing": True, "gradual_unfreezing_every": 3,
+     "use_child_tuning": True, "child_tuning_batches": 2},
 ]  # fmt: skip
 
 
@@ -88,6 +89,7 @@ def main_averages(out: Path) -> dict[str, torch.Tensor]:
     ({"use_ema": True, "ema_decay": 1.0}, "arguments: use_ema: EMA: decay must be"),
     ({"use_pgd": True, "pgd_steps": 0}, "arguments: use_pgd: PGD: steps must be"),
     ({"use_mixup": True, "mixup_alpha": 0}, "arguments: use_mixup: Mixup: alpha must be"),
+    ({"use_child_tuning": True, "child_tuning_batches": -1}, "arguments: child_tuning_batches: must not be negative"),
 ])  # fmt: skip
 def test_what_cannot_be_is_one_line_and_writes_nothing(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any], message: str

@@ -92,17 +92,20 @@ class TrainStep:
 
         Returns: this rank's share of "loss" and "<task>/loss", and the number of samples over all ranks, on the device.
         """
-        while True:
-            try:
-                losses, samples = self.accumulate(self.splitter(group))
-                break
-            except torch.OutOfMemoryError:
-                self.recover(group)
+        losses, samples = self.gradient(group)
         self.update()
         return losses, samples
 
+    def gradient(self, group: Sequence[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Add the group's gradient, in smaller micro-batches if memory is short; returns what `__call__` does."""
+        while True:
+            try:
+                return self.accumulate(self.splitter(group))
+            except torch.OutOfMemoryError:
+                self.recover(group)
+
     def accumulate(self, group: Sequence[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """The group's gradient; returns what `__call__` does."""
+        """One try of `gradient`."""
         num_items, samples = self.count_items(group)
         losses: dict[str, torch.Tensor] = {}
         for number, batch in enumerate(group, 1):

@@ -2,15 +2,15 @@
 
     tricks = build_tricks(model, optimizer, {"fgm": {"epsilon": 1.0}, "ema": {"decay": 0.999}}, total_steps=1000)
     step = TrainStep(model, optimizer, scheduler, **tricks.places)
-    tricks.begin()
+    tricks.begin(gradients)
 
 `model` is one of model_utils: its parts `encoder`, `heads` (with `divergence` and `criterion`), `loss_weights` and
 `apply_heads` are what some tricks need. A trick alone needs none of this: see its file.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import islice
 from typing import Any
 
 from torch import Tensor, nn
@@ -65,8 +65,17 @@ class Tricks:
 
     places: dict[str, Any] = field(default_factory=dict)
     """arguments of the trainer's step: compute_loss, main_pass, attacks, averagers, stateful"""
-    begin: Callable[[], None] = lambda: None
-    """call it when the trainer's step has been made: data parallelism must have seen every parameter before"""
+    beginnings: Sequence[Callable[[Iterable[Any]], None]] = ()
+
+    def begin(self, gradients: Iterable[Any]) -> None:
+        """Call it when the trainer's step has been made: data parallelism must have seen every parameter before.
+
+        Args:
+            gradients: adds the gradient of another micro-batch each time that an item is taken; none where a saved
+                state will be loaded.
+        """
+        for beginning in self.beginnings:
+            beginning(gradients)
 
 
 def build_tricks(
@@ -104,20 +113,24 @@ def build_tricks(
     if "swa" in chosen:
         options["swa"] = {**chosen["swa"], "start": round(chosen["swa"]["start"] * total_steps)}
     averagers = [made(options, name, build, model) for name, build in AVERAGERS.items() if name in chosen]
+    beginnings: list[Callable[[Iterable[Any]], None]] = []
     if "child_tuning" in chosen:
+        batches = chosen["child_tuning"]["batches"]
+        options["child_tuning"] = {"share": chosen["child_tuning"]["share"], "seed": seed}
         weights = [weight for weight in model.encoder.parameters() if weight.requires_grad]
-        stateful["child_tuning"] = made(chosen, "child_tuning", ChildTuning, optimizer, weights=weights, seed=seed)
-    begin: Callable[[], None] = Tricks.begin
+        child = stateful["child_tuning"] = made(options, "child_tuning", ChildTuning, optimizer, weights=weights)
+        if batches:
+            beginnings.append(lambda gradients: child.choose(islice(gradients, batches)))
     if "gradual_unfreezing" in chosen:
         unfreezing = made(chosen, "gradual_unfreezing", GradualUnfreezing, model.encoder)
         unfreezing.stage(len(unfreezing.layers) + 1)
         averagers.append(unfreezing)
-        begin = partial(unfreezing.stage, 0)
+        beginnings.append(lambda _: unfreezing.stage(0))
     if averagers:
         places["averagers"] = averagers
     if stateful:
         places["stateful"] = stateful
-    return Tricks(places, begin)
+    return Tricks(places, beginnings)
 
 
 def made(chosen: Mapping[str, Mapping[str, Any]], name: str, build: Callable[..., Any], *args: Any, **more: Any) -> Any:

@@ -11,7 +11,7 @@ Three ways to use it:
 
     child.choose(model(**b).loss.backward() for b in batches)   # 2. before the first update: task-driven
 
-    sh run.sh --use_child_tuning --child_tuning_share 0.3       # 3. by flag: task-free, of the encoder's weights
+    sh run.sh --use_child_tuning --child_tuning_batches 100     # 3. by flag, of the encoder's weights; 0 = task-free
 
 Exact where copies of this trick usually are not: it hooks into any optimizer of torch instead of replacing it, after
 clipping, as in the paper; the masks come from a generator of their own, the same on every process, so that copies of
@@ -67,13 +67,20 @@ class ChildTuning:
                 weight.grad.mul_(kept).div_(self.share)
 
     def choose(self, backwards: Iterable[Any]) -> None:
-        """Settle the child network of D; each item of `backwards` is made by a backward pass over one batch."""
+        """Settle the child network of D; each item of `backwards` is made by a backward pass over one batch.
+
+        A gradient element that is not finite counts as 0. Without any item everything stays as it is.
+        """
         fisher = [torch.zeros_like(weight, requires_grad=False) for weight in self.weights]
+        found = False
         for _ in backwards:
+            found = True
             for sum_of_squares, weight in zip(fisher, self.weights, strict=True):
                 if weight.grad is not None:
-                    sum_of_squares.addcmul_(weight.grad, weight.grad)
+                    sum_of_squares.add_(weight.grad.nan_to_num(0.0, 0.0, 0.0).square())
                     weight.grad = None
+        if not found:
+            return
         every = torch.cat([values.flatten() for values in fisher])
         least = every.kthvalue(len(every) - max(1, round(self.share * len(every))) + 1).values
         self.chosen = [values >= least for values in fisher]

@@ -22,7 +22,9 @@ Exact where copies of this trick usually are not:
   - the rows are those of the look-ups that this backward came through: evaluations, forward passes without a backward,
     gradient checkpointing, deep copies of the model (EMA) and `torch.compile` change nothing.
   - a weight tied to an output layer is found; its rows move along their whole gradient, by epsilon together.
-  - only these rows are saved and moved, so the cost does not grow with the vocabulary.
+  - only these rows are saved and moved, and the second backward adds to their gradients alone, without a gradient of
+    the whole table: the attack's cost does not grow with the vocabulary. (Except under torch.distributed, which waits
+    for the gradient of each parameter, and with scale_grad_by_freq.)
   - no value is read back to the host. A gradient that is zero, NaN or infinite moves nothing.
 Unlike in the paper, one norm is taken over the batch, as everybody does, not one per text.
 Cost: a second forward and backward pass. Conflicts, all of them refused with an error: frozen embeddings, sparse ones
@@ -32,6 +34,7 @@ Imports torch only.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -113,11 +116,30 @@ class Table:
         """The hooks of a copied model lead here too, where its weight is not ours."""
         return self
 
-    def note_look_up(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def note_look_up(self, module: nn.Embedding, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         """Runs after each look-up; the rows count when a backward comes through it."""
-        if output.requires_grad and module.weight is self.weight:
-            rows = inputs[0].detach().flatten()
+        if not output.requires_grad or module.weight is not self.weight:
+            return None
+        rows = inputs[0].detach().flatten()
+        if self.saved is None or module.scale_grad_by_freq or in_process_group():
             output.register_hook(lambda _: self.looked_up.append(rows))
+            return None
+        output = output.detach().requires_grad_()
+        output.register_hook(partial(self.add_gradient, rows, module.padding_idx))
+        return output
+
+    @torch.no_grad()
+    def add_gradient(self, rows: Tensor, padding_idx: int | None, gradient: Tensor) -> None:
+        """What autograd would do with the gradient of a look-up of the N `rows`, without making (V, H) zeros for it."""
+        gradient = gradient.reshape(len(rows), -1)
+        if padding_idx is not None:
+            gradient = gradient.masked_fill((rows == padding_idx)[:, None], 0.0)
+        numbers = torch.searchsorted(rows.sort().values, rows)  # (N,), the same for the same row
+        # sums those of the same row in a fixed order on every device, as index_add_ does not
+        sums = torch.ops.aten.embedding_dense_backward(gradient, numbers, len(rows), -1, False)  # (N, H)
+        if self.weight.grad is None:
+            self.weight.grad = torch.zeros_like(self.weight)
+        self.weight.grad[rows] = self.weight.grad[rows] + sums[numbers]
 
     def note_gradient(self, gradient: Tensor) -> None:
         """Runs once per backward, after those of its look-ups, with the gradient of this backward alone."""
@@ -140,6 +162,10 @@ class Table:
         if self.saved is not None:
             self.weight[self.rows] = self.saved
         self.saved = self.rows = self.gradient = None
+
+
+def in_process_group() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,71 @@
+"""Adapters of the peft library (LoRA, DoRA, IA3 …): few new weights are trained, those of the encoder stay as they are.
+
+    encoder = load_encoder("some/folder", vocab_size)
+    add_adapters(encoder, {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["query", "value"]})
+    encoder.save_pretrained("folder")                  # the adapters alone, with a reference to some/folder
+    encoder = AutoModel.from_pretrained("folder")      # both, bit for bit, where some/folder still is
+
+LoRA: Hu et al. 2022, https://arxiv.org/abs/2106.09685. peft's page of each method lists its options; those that put
+virtual tokens before the text (prompt and prefix tuning) do not fit here. To have one plain model again:
+
+    PeftModel.from_pretrained(AutoModel.from_pretrained("some/folder"), "folder").merge_and_unload()
+
+Copy together with: encoder.py. Needs: pip install peft
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from .encoder import ModelError
+
+logger = logging.getLogger(__name__)
+
+
+def add_adapters(encoder: PreTrainedModel, options: Mapping[str, Any]) -> None:
+    """Freeze the encoder and add new adapters; those that it was loaded with are trained further instead.
+
+    Args:
+        encoder: of `load_encoder` or `load_language_model`.
+        options: peft_type, and the options of peft's class for it; none: nothing is added.
+
+    Raises: ModelError if peft is not there or refuses them, or if the encoder cannot be referred to.
+    """
+    has_some = getattr(encoder, "_hf_peft_config_loaded", False)
+    if has_some and options:
+        raise ModelError("peft: the saved model has adapters already, which are trained further; leave this out")
+    if has_some:
+        encoder.set_adapter(encoder.active_adapters())
+        return
+    if not options:
+        return
+    refuse_changed(encoder)
+    try:
+        from peft import get_peft_config
+    except ImportError as error:
+        raise ModelError(f"peft: pip install peft ({error})") from error
+    try:
+        encoder.add_adapter(get_peft_config(dict(options)))
+    except KeyError as error:
+        right = "give peft_type, for example {peft_type: LORA, r: 8}"
+        raise ModelError(f"peft: there is no peft_type {options.get('peft_type')!r}; {right}") from error
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"peft: {' '.join(str(error).split())}") from error
+    counts = [p.numel() for p in encoder.parameters() if p.requires_grad]
+    logger.info("adapters: %d of the encoder's %d weights are trained", sum(counts), encoder.num_parameters())
+
+
+def refuse_changed(encoder: PreTrainedModel) -> None:
+    """Only adapters are saved: the encoder itself must be one that can be loaded again, and as it was loaded."""
+    path = encoder.name_or_path
+    if not path:
+        raise ModelError("peft: adapters belong to a trained model; model_name_or_path must be a folder or a hub name")
+    if Path(path).is_dir():  # what is saved refers to it, from any working directory
+        encoder.name_or_path = encoder.config.name_or_path = path = str(Path(path).resolve())
+    trained = type(encoder.config).from_pretrained(path).get_text_config().vocab_size
+    if encoder.get_input_embeddings().num_embeddings != trained:
+        raise ModelError(f"peft: the tokenizer has more tokens than the {trained} that {path} knows, and adapters "
+                         "would leave the new ones untrained; leave out extra_tokens")  # fmt: skip
