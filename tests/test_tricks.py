@@ -48,7 +48,13 @@ class Run:
     """A tiny joint model with dropout, and its trainer's step with some tricks."""
 
     def __init__(
-        self, *names: str, dropout: float = 0.1, lr: float = 1e-2, decoder: str = "linear", tasks_vary: bool = False
+        self,
+        *names: str,
+        dropout: float = 0.1,
+        lr: float = 1e-2,
+        decoder: str = "linear",
+        tasks_vary: bool = False,
+        precision: str = "fp32",
     ):
         torch.manual_seed(2)
         self.model = tiny_model(dropout=dropout, decoder=decoder).train()
@@ -58,7 +64,13 @@ class Run:
         tricks = build_tricks(self.model, optimizer, chosen, total_steps=6, seed=3, teacher=teacher)
         scheduler = build_scheduler("linear", optimizer, 1, 100)
         self.step = TrainStep(
-            self.model, optimizer, scheduler, max_grad_norm=1.0, tasks_vary=tasks_vary, **tricks.places
+            self.model,
+            optimizer,
+            scheduler,
+            max_grad_norm=1.0,
+            precision=precision,
+            tasks_vary=tasks_vary,
+            **tricks.places,
         )
         tricks.begin(self.step.gradient([batch]) for batch in BATCHES)
         optimizer.zero_grad()
@@ -224,6 +236,35 @@ def test_of_a_micro_batch_only_its_own_gradient_counts(name: str) -> None:
     assert found.keys() == expected.keys()
     for key, gradient in expected.items():
         torch.testing.assert_close(found[key], gradient, rtol=1e-4, atol=1e-6, msg=key)
+
+
+@every_trick
+def test_a_loss_scale_changes_nothing_but_the_scale(name: str) -> None:
+    """As fp16 has one: no direction, norm, histogram or divergence may depend on it."""
+    found = []
+    for scale in (1.0, 1024.0):
+        run = Run(name)
+        run.step.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        run.step.accumulate(GROUPS[0])
+        run.step.scaler.unscale_(run.step.optimizer)
+        found.append(gradients(run))
+    assert found[0].keys() == found[1].keys()
+    for key in found[0]:
+        torch.testing.assert_close(found[0][key], found[1][key], rtol=1e-5, atol=1e-7, msg=key)
+
+
+@every_trick
+def test_bf16_autocast_is_near_fp32(name: str) -> None:
+    """Both without dropout; weights, their gradients and what tricks keep stay in fp32."""
+    found = []
+    for precision in ("fp32", "bf16"):
+        run = Run(name, dropout=0.0, precision=precision)
+        run.step.accumulate(GROUPS[0])
+        found.append(torch.cat([gradient.flatten() for gradient in gradients(run).values()]))
+        assert found[-1].dtype == torch.float32
+        run.step(GROUPS[1])
+        assert not run.step.masked and all(weight.isfinite().all() for weight in run.weights().values())
+    assert torch.cosine_similarity(*found, dim=0) > 0.98
 
 
 WHOLE_BATCH = {"fgm": "one norm", "awp": "one norm", "sam": "one norm", "mixup": "partners", "ghm": "counts",
