@@ -250,12 +250,13 @@ def build_part(job: Job, name: str, part: str, first_id: int = 0) -> Any:
 def build_eval(job: Job, part: str) -> tuple[Any, Any]:
     """Batches of a part of all data sets, one after the other, and the function sample ids -> gold labels."""
     from data_loader import build
+    from data_loader.order import longest_first
 
     ranges = job.data.ranges(part)
     loaders = [
         build.eval_loader(build_part(job, name, part, ids.start), build_collator(job, name), rank=job.rank,
                           batch_size=job.options[name]["eval_batch_size"], world_size=job.world_size,
-                          num_workers=job.args.num_workers)
+                          order=longest_first(job.data[name].lengths(part)), num_workers=job.args.num_workers)
         for name, ids in ranges.items()
     ]  # fmt: skip
     batches = build.Chained(loaders, [job.options[name]["tasks"] for name in ranges])

@@ -3,9 +3,10 @@
     python -m benchmarks.baselines --config configs/thucnews10.yaml
 
 Learned from the training data of the job and scored on its test data by the heads themselves, so the figures stand
-beside those of main.py. Questions about contexts and generated texts have no baseline here.
+beside those of main.py. Generated texts have no baseline here.
 """
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from model_utils.heads import build_head
 
 Example = tuple[Any, ...]  # (text,), (text, second text), (words,) or (text, question, choices)
 Predictions = dict[str, list[Any]]  # baseline -> its predictions
+PIECE = re.compile(r"[^，。！？；：、,.!?;:]+")  # of a sentence
 
 
 def baselines(argv: list[str]) -> dict[str, dict[str, dict[str, float]]]:
@@ -37,7 +39,7 @@ def baselines(argv: list[str]) -> dict[str, dict[str, dict[str, float]]]:
         if task["kind"] in LEARN:
             train, labels = examples(job, "train", task["name"])
             test, references = examples(job, "test", task["name"])
-            head: Any = build_head(task["kind"], 1, task["labels"], {})
+            head: Any = build_head(task["kind"], 1, task["labels"], main.head_options(task))
             predictions = LEARN[task["kind"]](train, labels, test)
             found[task["name"]] = {name: head.score(guessed, references) for name, guessed in predictions.items()}
     return found
@@ -92,9 +94,18 @@ def choose(train: Sequence[Example], labels: Sequence[int], test: Sequence[Examp
     return {"commonest place": [commonest] * len(test), "nearest to the text by TF-IDF": nearest}
 
 
+def answer(train: Sequence[Example], labels: Sequence[Any], test: Sequence[Example]) -> Predictions:
+    vectorizer, nearest = tf_idf(train), []
+    for question, context in test:
+        pieces = [found.span() for found in PIECE.finditer(context)] or [(0, 0)]
+        cosines = vectorizer.transform([context[a:b] for a, b in pieces]) @ vectorizer.transform([question]).T
+        nearest.append(pieces[int(cosines.toarray().argmax())])
+    return {"piece nearest to the question by TF-IDF": nearest}
+
+
 LEARN: dict[str, Callable[..., Predictions]] = {
     "sequence_classification": classify, "sequence_regression": compare, "sentence_embedding": compare,
-    "word_tagging": tag, "multiple_choice": choose,
+    "word_tagging": tag, "multiple_choice": choose, "span_selection": answer,
 }  # fmt: skip
 
 

@@ -106,12 +106,13 @@ def eval_loader(
     collate: Callable[..., Any],
     *,
     batch_size: int,
+    order: Order = file_order,
     rank: int = 0,
     world_size: int = 1,
     **options: Any,
 ) -> DataLoader:
-    """Every sample exactly once over all ranks, in the order of the file."""
-    sampler = BatchSampler(len(dataset), batch_size, order=file_order, equal_steps=False,
+    """Every sample exactly once over all ranks, in the order of the file or another, such as `longest_first`."""
+    sampler = BatchSampler(len(dataset), batch_size, order=order, equal_steps=False,
                            rank=rank, world_size=world_size)  # fmt: skip
     return torch_loader(dataset, batch_sampler=sampler, collate_fn=collate, **options)
 

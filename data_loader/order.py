@@ -9,6 +9,9 @@ their cycle (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). 
 n! orders finds no bias in 2 million draws for n = 4, 5, 6; with 8 rounds their shares vary by 2 %. Imports NumPy only.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import numpy as np
 
 ROUNDS = 12
@@ -35,6 +38,17 @@ def shuffled(positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray
 def file_order(positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:
     """Position p is sample p, in every epoch."""
     return positions
+
+
+def longest_first(lengths: Sequence[int]) -> Callable[..., np.ndarray]:
+    """An order for evaluation: samples of the same length stand together, so that batches need hardly any padding, and
+    a batch that does not fit into memory comes first."""
+    return partial(listed, np.argsort(-np.asarray(lengths), kind="stable"))
+
+
+def listed(numbers: np.ndarray, positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:
+    """Position p is sample numbers[p], in every epoch."""
+    return numbers[positions]
 
 
 def subseed(seed: int, number: int) -> int:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from .checks import DataInfo, check_file
 from .encode import RecordEncoder, TargetEncoder
 from .errors import DataError
-from .feature_cache import cached_features, content_hash, describe, gold_labels
+from .feature_cache import cached_features, content_hash, describe, gold_labels, lengths_of
 from .labels import LabelVocab
 from .levels import level_of
 from .lossless_tokenizer import train_lossless_tokenizer
@@ -57,6 +57,11 @@ class Data:
             records = open_source(source)
             self._rows[key] = cached_features(origin(source), records, self.encode, self.cache_dir, self.limit, skipped)
         return self._rows[key]
+
+    def lengths(self, part: str) -> Any:
+        """Sub-words of the records of a part, in the order of `numbers`."""
+        lengths = lengths_of(self.rows(part))
+        return lengths[self.indices[part]] if part in self.indices else lengths
 
     def scan_of(self, part: str) -> DataInfo:
         """What was found in the file of a part, which is the training file for parts split off."""

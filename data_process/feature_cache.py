@@ -147,9 +147,8 @@ def describe(rows: Any, unk_token_id: int | None) -> dict[str, Any]:
     """Figures of an encoded data set: records, lengths in sub-words, share cut, share of unknown sub-words."""
     import numpy as np
 
-    table = rows.with_format("arrow")[:]
+    table, lengths = rows.with_format("arrow")[:], lengths_of(rows)
     ids = table.column("input_ids").combine_chunks()
-    lengths = ids.value_lengths().to_numpy()
     unknown = int(np.count_nonzero(ids.flatten().to_numpy() == unk_token_id))
     return {
         "records": len(rows),
@@ -159,6 +158,12 @@ def describe(rows: Any, unk_token_id: int | None) -> dict[str, Any]:
         "truncated_share": round(float(np.mean(table.column("truncated").to_pylist())), 4),
         "unknown_token_share": round(unknown / max(int(lengths.sum()), 1), 4),
     }
+
+
+def lengths_of(rows: Any) -> Any:
+    """Sub-words of each record, in all its inputs: an array (len(rows),)."""
+    table = rows.select_columns("input_ids").with_format("arrow")[:]
+    return table.column("input_ids").combine_chunks().value_lengths().to_numpy()
 
 
 def gold_labels(rows: Any, schema: Schema, sample_ids: Sequence[int]) -> dict[str, list[Any]]:

@@ -70,7 +70,7 @@ def test_baselines_of_the_sample_job(data: Path, tmp_path: Path) -> None:
     assert 0.2 < found["slots"]["commonest tag of each word"]["f1"] < 0.9
 
 
-def test_baselines_of_pairs_and_choices(tmp_path: Path) -> None:
+def test_baselines_of_pairs_choices_and_answers(tmp_path: Path) -> None:
     others = (("red car", 5), ("red bus", 3), ("old bus", 1), ("green", 0))
     pairs = [{"a": "red car", "b": b, "s": s} for b, s in others]
     file = write(tmp_path / "pairs.jsonl", pairs)
@@ -97,6 +97,15 @@ def test_baselines_of_pairs_and_choices(tmp_path: Path) -> None:
     assert {name: metrics["accuracy"] for name, metrics in chosen.items()} == {
         "commonest place": pytest.approx(2 / 3), "nearest to the text by TF-IDF": 1.0,
     }  # fmt: skip
+    context = "The cat sat on the mat. A dog, which was brown, barked at it!"
+    spans = [("Who sat on the mat?", "The cat sat on the mat"), ("What did the dog do?", "barked"), ("Brown?", "brown")]
+    asked = [{"q": q, "c": context, "a": {"text": [a], "answer_start": [context.index(a)]}} for q, a in spans]
+    file = write(tmp_path / "answers.jsonl", asked)
+    task = json.dumps([{"name": "t", "kind": "span_selection", "label_column": "a"}])
+    shared |= {"text_column": "q", "text_pair_column": "c", "choices_column": None, "train_file": file,
+               "eval_file": file, "test_file": file}  # fmt: skip
+    (answered,) = baselines(arguments(tmp_path, tmp_path / "out", tasks=task, **shared))["t"].values()
+    assert answered == {"exact_match": pytest.approx(1 / 3), "f1": pytest.approx((1 + 0 + 0.5) / 3)}
     assert not (tmp_path / "out").exists(), "nothing was trained"
 
 

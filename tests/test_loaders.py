@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from data_loader import samplers, stream_dataset
 from data_loader.build import MapDataset, build_line_index, eval_loader, map_loader, stream_loader
 from data_loader.collate import Collator
+from data_loader.order import longest_first
 from data_loader.samplers import BatchSampler, DataChanged
 from data_loader.stream_dataset import StreamDataset, count_lines, read_line
 from data_process.errors import DataError, caught
@@ -187,6 +188,19 @@ def test_evaluation_sees_each_sample_once_in_order(files, world_size, num_worker
     per_rank = [sample_ids(eval_loader(dataset, COLLATE, rank=rank, **options)) for rank in range(world_size)]
     batches = [list(range(i, min(i + 4, 43))) for i in range(2, 43, 4)]
     assert per_rank == [batches[rank::world_size] for rank in range(world_size)]
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_evaluation_may_begin_with_the_longest(files, world_size):
+    """Each sample once; what is batched together has about the same length, and ties keep their order."""
+    rows = encode(list(enumerate(records_of(files / "plain.jsonl"))))
+    dataset = MapDataset(lambda numbers: [rows[n] for n in numbers], len(rows), range(2, 43))
+    lengths = [len(rows[n]["input_ids"]) for n in range(2, 43)]
+    options = {"batch_size": 4, "world_size": world_size, "order": longest_first(lengths)}
+    per_rank = [sample_ids(eval_loader(dataset, COLLATE, rank=rank, **options)) for rank in range(world_size)]
+    turns = [per_rank[turn % world_size][turn // world_size] for turn in range(-(-41 // 4))]
+    assert [n for batch in turns for n in batch] == sorted(range(2, 43), key=lambda n: (-len(rows[n]["input_ids"]), n))
+    assert len(set(lengths)) > 3
 
 
 def test_other_seeds_and_epochs_are_other_orders(files):

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 import main
+from data_loader.order import file_order
 from tests.sample_job import TASKS, arguments, files, read
 from trainer.monitor import RunLog
 
@@ -119,10 +120,13 @@ def copy(run, target):
     return target
 
 
-def test_batch_size_does_not_change_predictions(run, data, tmp_path):
+def test_batch_size_and_order_do_not_change_predictions(run, data, tmp_path, monkeypatch):
     big = predict(run / "best", data / "dev.jsonl", tmp_path / "a", "--eval_batch_size", "64")
     small = predict(run / "best", data / "dev.jsonl", tmp_path / "b", "--eval_batch_size", "7")
     assert [line["predictions"] for line in big] == [line["predictions"] for line in small]
+    monkeypatch.setattr("data_loader.order.longest_first", lambda lengths: file_order)
+    in_order = predict(run / "best", data / "dev.jsonl", tmp_path / "c")
+    assert [line["predictions"] for line in big] == [line["predictions"] for line in in_order]
 
 
 def test_the_encoder_folder_is_a_transformers_folder_and_starts_other_tasks(run, data, tmp_path):
