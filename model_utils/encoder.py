@@ -137,7 +137,10 @@ def base_of(path: str) -> str:
     file = Path(path, "adapter_config.json")
     if not file.is_file():
         return path
-    base = str(json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path"))
+    try:
+        base = str(json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"model_name_or_path: {file} names no model: {error}") from error
     if importlib.util.find_spec("peft") is None:
         raise ModelError(f"model_name_or_path: {path} holds adapters: pip install peft")
     if Path(base).is_absolute() and not Path(base).is_dir():

@@ -164,6 +164,11 @@ def test_what_adapters_need_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         patch.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(ModelError, match=r"^model_name_or_path: .*adapters holds adapters: pip install peft$"):
             load_encoder(str(tmp_path / "adapters"), 0)
+    (damaged := tmp_path / "damaged").mkdir()
+    for content in ("", "{", "[1]", "{}"):
+        (damaged / "adapter_config.json").write_text(content)
+        with pytest.raises(ModelError, match=r"^model_name_or_path: .*adapter_config.json names no model: "):
+            load_encoder(str(damaged), 0)
     (tmp_path / "base").rename(tmp_path / "elsewhere")
     with pytest.raises(ModelError, match=r"holds adapters of .*/base, which is not there any more$"):
         load_encoder(str(tmp_path / "adapters"), 0)
