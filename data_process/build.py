@@ -60,8 +60,12 @@ class Data:
 
     def lengths(self, part: str) -> Any:
         """Sub-words of the records of a part, in the order of `numbers`."""
-        lengths = lengths_of(self.rows(part))
-        return lengths[self.indices[part]] if part in self.indices else lengths
+        return lengths_of(self.own_rows(part))
+
+    def own_rows(self, part: str) -> Any:
+        """Features of the records of a part alone; those that were left out have none."""
+        rows = self.rows(part)
+        return rows.select(self.indices[part]) if part in self.indices else rows
 
     def scan_of(self, part: str) -> DataInfo:
         """What was found in the file of a part, which is the training file for parts split off."""
@@ -91,10 +95,8 @@ class Data:
             counts = {task: dict(found.most_common()) for task, found in self.scans[part].label_counts.items()}
             records = len(self.numbers(part))
             return {"source": self.sources[part], "records": records, **skipped, "labels of the source": counts}
-        rows = self.rows(part)
-        rows = rows.select(self.indices[part]) if part in self.indices else rows
         labels = {task: dict(found.most_common()) for task, found in self.label_counts(part).items()}
-        found = describe(rows, self.tokenizer.unk_token_id)
+        found = describe(self.own_rows(part), self.tokenizer.unk_token_id)
         return {"source": self.sources[part], **found, **skipped, "labels": labels}
 
     def label_counts(self, part: str) -> dict[str, Counter[str]]:
