@@ -129,6 +129,7 @@ def test_the_side_scripts_run(sandbox, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     pytest.importorskip("matplotlib.figure")  # which looks for fonts with subprocess.run
     monkeypatch.setattr("experiments.runs.subprocess.run", in_this_process)
+    monkeypatch.setattr(cost.step_seconds, "__defaults__", (3, 0))  # rounds
     (tmp_path / "raw" / "cluener").mkdir(parents=True)
     for name, content in EXAMPLES["cluener"][0][1].items():
         (tmp_path / "raw" / "cluener" / name).write_text(content, encoding="utf-8")
