@@ -144,7 +144,14 @@ def test_every_trick_has_a_file_a_row_a_flag_and_its_place_here() -> None:
 # ------------------------------------------------------------------------------------------------ alone and in pairs
 
 
-@pytest.mark.parametrize("names", [*((name,) for name in OPTIONS), *PAIRS], ids="+".join)
+ALONE = [pytest.param((name,), id=name) for name in OPTIONS]
+IN_PAIRS = [  # a third of them each time, so that every trick meets several others; all with --slow
+    pytest.param(pair, id="+".join(pair), marks=[pytest.mark.slow] if number % 3 else [])
+    for number, pair in enumerate(PAIRS)
+]
+
+
+@pytest.mark.parametrize("names", [*ALONE, *IN_PAIRS])
 def test_resumed_is_unbroken_bit_for_bit(names: tuple[str, ...], tmp_path: Path) -> None:
     """Three updates of two micro-batches, with dropout; then the last one again from what was saved before it."""
     run = Run(*names)
