@@ -41,7 +41,7 @@ def file_order(positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarr
 
 
 def longest_first(lengths: Sequence[int]) -> Callable[..., np.ndarray]:
-    """An order for evaluation: samples of the same length stand together, so that batches need hardly any padding, and
+    """An order for evaluation: samples of about the same length stand together, so that batches need less padding, and
     a batch that does not fit into memory comes first."""
     return partial(listed, np.argsort(-np.asarray(lengths), kind="stable"))
 

@@ -92,35 +92,6 @@ class Run:
         torch.set_rng_state(state["rng"])
 
 
-def test_child_tuning_chooses_by_the_gradients_of_the_first_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The part is settled before the first update, goes into the state, and nothing else of the encoder moves."""
-    monkeypatch.setitem(OPTIONS, "child_tuning", {"share": 0.25, "batches": 3})
-    run = Run("child_tuning", dropout=0.0)
-    weights = [p for p in run.model.encoder.parameters() if p.requires_grad]
-    fisher = [torch.zeros_like(p) for p in weights]
-    for batch in BATCHES[:3]:
-        run.model.zero_grad()
-        run.model(batch).loss.backward()
-        for total, weight in zip(fisher, weights, strict=True):
-            total += weight.grad**2
-    run.model.zero_grad()
-    every = torch.cat([values.flatten() for values in fisher])
-    chosen = torch.cat([mask.flatten() for mask in run.step.stateful["child_tuning"].chosen])
-    assert chosen.sum().item() == round(0.25 * len(every))
-    assert every[chosen].min() > every[~chosen].max()
-    before = run.weights()
-    for group in run.step.optimizer.param_groups:
-        group["weight_decay"] = 0.0  # it goes on for all, as in the paper
-    for batches in GROUPS:
-        run.step(batches)
-    names = [name for name, p in run.model.encoder.named_parameters() if p.requires_grad]
-    masks = run.step.stateful["child_tuning"].chosen
-    for name, mask in zip(names, masks, strict=True):
-        old, new = before[f"encoder.{name}"], run.weights()[f"encoder.{name}"]
-        assert torch.equal(old[~mask], new[~mask]), name
-    assert any(not torch.equal(before[f"encoder.{name}"], run.weights()[f"encoder.{name}"]) for name in names)
-
-
 FEATURES = tiny_features(24)
 BATCHES = [collate()(FEATURES[start : start + 4]) for start in range(0, 24, 4)]
 GROUPS = [BATCHES[:2], BATCHES[2:4], BATCHES[4:]]
@@ -215,6 +186,35 @@ def share_right(run: Run, batch: dict[str, Any]) -> float:
     pairs = [(logits[task].argmax(-1), batch["labels"][task]) for task in ("intent", "slots")]
     right = [(found == gold)[gold != -100] for found, gold in pairs]
     return torch.cat(right).float().mean().item()
+
+
+def test_child_tuning_chooses_by_the_gradients_of_the_first_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The part is settled before the first update, goes into the state, and nothing else of the encoder moves."""
+    monkeypatch.setitem(OPTIONS, "child_tuning", {"share": 0.25, "batches": 3})
+    run = Run("child_tuning", dropout=0.0)
+    weights = [p for p in run.model.encoder.parameters() if p.requires_grad]
+    fisher = [torch.zeros_like(p) for p in weights]
+    for batch in BATCHES[:3]:
+        run.model.zero_grad()
+        run.model(batch).loss.backward()
+        for total, weight in zip(fisher, weights, strict=True):
+            total += weight.grad**2
+    run.model.zero_grad()
+    every = torch.cat([values.flatten() for values in fisher])
+    chosen = torch.cat([mask.flatten() for mask in run.step.stateful["child_tuning"].chosen])
+    assert chosen.sum().item() == round(0.25 * len(every))
+    assert every[chosen].min() > every[~chosen].max()
+    before = run.weights()
+    for group in run.step.optimizer.param_groups:
+        group["weight_decay"] = 0.0  # it goes on for all, as in the paper
+    for batches in GROUPS:
+        run.step(batches)
+    names = [name for name, p in run.model.encoder.named_parameters() if p.requires_grad]
+    masks = run.step.stateful["child_tuning"].chosen
+    for name, mask in zip(names, masks, strict=True):
+        old, new = before[f"encoder.{name}"], run.weights()[f"encoder.{name}"]
+        assert torch.equal(old[~mask], new[~mask]), name
+    assert any(not torch.equal(before[f"encoder.{name}"], run.weights()[f"encoder.{name}"]) for name in names)
 
 
 # ------------------------------------------------------------------------------------------------- its own gradient
