@@ -42,7 +42,7 @@ def add_adapters(encoder: PreTrainedModel, options: Mapping[str, Any]) -> None:
         return
     if not options:
         return
-    refuse_changed(encoder)
+    settle_reference(encoder)
     try:
         from peft import get_peft_config
     except ImportError as error:
@@ -58,12 +58,15 @@ def add_adapters(encoder: PreTrainedModel, options: Mapping[str, Any]) -> None:
     logger.info("adapters: %d of the encoder's %d weights are trained", sum(counts), encoder.num_parameters())
 
 
-def refuse_changed(encoder: PreTrainedModel) -> None:
-    """Only adapters are saved: the encoder itself must be one that can be loaded again, and as it was loaded."""
+def settle_reference(encoder: PreTrainedModel) -> None:
+    """Only adapters are saved, with a reference that holds from any working directory.
+
+    Raises: ModelError unless the encoder can be loaded again, and is as it was loaded.
+    """
     path = encoder.name_or_path
     if not path:
         raise ModelError("peft: adapters belong to a trained model; model_name_or_path must be a folder or a hub name")
-    if Path(path).is_dir():  # what is saved refers to it, from any working directory
+    if Path(path).is_dir():
         encoder.name_or_path = encoder.config.name_or_path = path = str(Path(path).resolve())
     trained = type(encoder.config).from_pretrained(path).get_text_config().vocab_size
     if encoder.get_input_embeddings().num_embeddings != trained:
