@@ -605,11 +605,17 @@ def check_tasks_of_data_set(where: str, entry: Mapping[str, Any], known: Sequenc
 def resolve_file(name: str, source: str | None) -> str | None:
     if not source or source.startswith(("hub:", "sample:")):
         return source or None
+    path = in_data_dir(source)
+    found = os.path.exists(path)  # unlike Path.exists it is False where a folder on the way may not be entered
+    require(found, name, f"there is no file {path} (paths count from {Path.cwd()}; DATA_DIR replaces data/)")
+    return path
+
+
+def in_data_dir(source: str) -> str:
+    """The path, with DATA_DIR in place of a leading `data/`."""
     path = Path(source)
     if os.environ.get("DATA_DIR") and path.parts[:1] == ("data",):
         path = Path(os.environ["DATA_DIR"], *path.parts[1:])
-    found = os.path.exists(path)  # unlike Path.exists it is False where a folder on the way may not be entered
-    require(found, name, f"there is no file {path} (paths count from {Path.cwd()}; DATA_DIR replaces data/)")
     return str(path)
 
 

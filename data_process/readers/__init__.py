@@ -19,7 +19,7 @@ from .jsonl import parse_jsonl_line, read_json, read_jsonl
 from .lines import Items, Records, parse_text_line, read_text
 from .table import read_csv, read_tsv
 
-__all__ = ["parse_jsonl_line", "parse_text_line", "read_items", "read_records"]
+__all__ = ["is_source", "parse_jsonl_line", "parse_text_line", "read_items", "read_records"]
 
 _Reader = Callable[[str], Items]
 
@@ -63,6 +63,15 @@ def read_items(source: str) -> Items:
     """As `read_records`, but a record that cannot be read comes as the DataError that says why."""
     reader, expected = _find_reader(source)
     return _at_least_one(source, reader(source), expected)
+
+
+def is_source(source: str) -> bool:
+    """Whether there is such a file, or folder, of a known format; a hub name is not looked up."""
+    try:
+        _find_reader(source)
+    except DataError:
+        return False
+    return True
 
 
 def _without_errors(items: Items) -> Records:
