@@ -38,7 +38,7 @@ def find_files(patterns: Sequence[str]) -> list[str]:
 
 
 def read_texts(files: Sequence[str], column: str = "text") -> Iterator[tuple[str, str]]:
-    """(where, text) of every record, in the order of the files. Raises DataError for a record without a string there."""
+    """(where, text) of every record, in the order of the files. Raises DataError for one without a string there."""
     for where, values in read_columns(files, [column]):
         yield where, values[0]
 
