@@ -13,11 +13,11 @@ import random
 import re
 import sys
 from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Any, ClassVar, Literal, get_origin
 from typing import get_args as get_typing_args
 
 import yaml
@@ -337,34 +337,46 @@ class RunArguments:
 
 
 TRICKS = [f.name for f in dataclasses.fields(TrickArguments)]
-GROUPS = (DataArguments, ModelArguments, TrainArguments, TrickArguments, RunArguments)
 
 
 @dataclass
 class Arguments(RunArguments, TrickArguments, TrainArguments, ModelArguments, DataArguments):
     """All arguments in one flat object; the groups only order the help text."""
 
+    GROUPS: ClassVar = (DataArguments, ModelArguments, TrainArguments, TrickArguments, RunArguments)
+    HIDDEN: ClassVar[Sequence[str]] = ()
+    """names that stay at their defaults and are no options"""
+
 
 def get_args(argv: list[str] | None = None) -> Arguments:
     """Parse and check the arguments (default: sys.argv). Raises ConfigError; exits 0 after --help, --show_all_args."""
-    argv = explicit_booleans(sys.argv[1:] if argv is None else list(argv))
+    args = parse_into(Arguments, argv, "main.py", "Train, evaluate, predict.")
+    check(args)
+    return args
+
+
+def parse_into(kind: Any, argv: list[str] | None, prog: str, description: str) -> Any:
+    """The arguments of a script, not checked yet.
+
+    Args:
+        kind: a dataclass like Arguments, with GROUPS and HIDDEN.
+    """
+    argv = explicit_booleans(sys.argv[1:] if argv is None else list(argv), kind)
     show = "--show_all_args" in argv
     argv = [a for a in argv if a != "--show_all_args"]
-    parser = ArgumentParser(
-        prog="main.py", description="Train, evaluate, predict.", exit_on_error=False, allow_abbrev=False
-    )
+    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with any of the options below")
     parser.add_argument("--show_all_args", action="store_true", help="print all options with their values and exit")
-    for group in GROUPS:
-        parser.add_class_arguments(group)
+    for group in kind.GROUPS:
+        parser.add_class_arguments(group, skip={f.name for f in dataclasses.fields(group)} & {*kind.HIDDEN})
+    names = [f.name for f in dataclasses.fields(kind) if f.name not in kind.HIDDEN]
     for path in config_files(argv):  # each file alone first, so that its mistakes are reported with its name
-        parse(parser, ["--config", path], where=path)
-    values = parse(parser, argv, where="command line")
-    args = Arguments(**{f.name: values[f.name] for f in dataclasses.fields(Arguments)})
+        parse(parser, ["--config", path], path, names)
+    values = parse(parser, argv, "command line", names)
+    args = kind(**{name: values[name] for name in names})
     if show:
         print(to_yaml(args), end="")
         sys.exit(0)
-    check(args)
     return args
 
 
@@ -379,9 +391,9 @@ def chosen_tricks(args: Arguments) -> dict[str, dict[str, Any]]:
     return found
 
 
-def explicit_booleans(argv: list[str]) -> list[str]:
+def explicit_booleans(argv: list[str], kind: Any) -> list[str]:
     """`--use_fgm` means `--use_fgm true`."""
-    booleans = {f"--{f.name}" for f in dataclasses.fields(Arguments) if f.type is bool}
+    booleans = {f"--{f.name}" for f in dataclasses.fields(kind) if f.type is bool}
     out = []
     for this, following in pairwise([*argv, ""]):
         out.append(this)
@@ -395,17 +407,16 @@ def config_files(argv: list[str]) -> list[str]:
     return spaced + [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
 
 
-def parse(parser: ArgumentParser, argv: list[str], where: str) -> Any:
+def parse(parser: ArgumentParser, argv: list[str], where: str, known: Sequence[str]) -> Any:
     try:
         return parser.parse_args(argv)
     except ArgumentError as error:
-        raise ConfigError(explain(str(error), where)) from None
+        raise ConfigError(explain(str(error), where, known)) from None
 
 
-def explain(message: str, where: str) -> str:
+def explain(message: str, where: str, known: Sequence[str]) -> str:
     """jsonargparse's message as one line `where[:line]: field: what; what would be right`."""
     message = " ".join(message.split())
-    known = [f.name for f in dataclasses.fields(Arguments)]
     unknown = re.search(r"Option '([^']+)' is not accepted|unrecognized arguments: (?:--)?([^\s=]+)", message)
     wrong = re.search(r'Parser key "([^"]+)": (.*)', message)
     if unknown:
@@ -432,35 +443,11 @@ def located(where: str, key: str) -> str:
 
 def check(args: Arguments) -> None:
     """Refuse contradictions and impossible values, and put DATA_DIR in place of a leading `data/`."""
-    for name in ("accumulate", "logging_steps", "scratch_vocab_size", "lr", "max_target_length"):
-        require(getattr(args, name) > 0, name, "must be above 0")
-    for name in (
-        "num_workers",
-        "max_steps",
-        "epochs",
-        "warmup_steps",
-        "weight_decay",
-        "max_grad_norm",
-        "patience",
-        "eval_steps",
-        "save_steps",
-        "save_minutes",
-        "keep_states",
-        "nonfinite_limit",
-        "stride",
-        "folds",
-        "fold",
-        "shared_layers",
-        "seed",
-        "fgm_eps",
-        "child_tuning_batches",
-    ):
-        require(getattr(args, name) >= 0, name, "must not be negative")
+    check_training(args)
+    check_numbers(args, above_0=("scratch_vocab_size", "max_target_length"),
+                  not_negative=("num_workers", "stride", "folds", "fold", "shared_layers"))  # fmt: skip
     require(args.mixing_temperature >= 1, "mixing_temperature", "must be at least 1")
     require(0 <= args.balanced_sampling <= 1, "balanced_sampling", "must be between 0 and 1")
-    require(0 <= args.swa_start <= 1, "swa_start", "is a share of all steps, between 0 and 1")
-    require(0 < args.layer_decay <= 1, "layer_decay", "must be above 0 and at most 1, which is off")
-    require(0 <= args.warmup_ratio < 1, "warmup_ratio", "must be at least 0 and below 1")
     check_data_options(vars(args))
     require(args.folds != 1, "folds", "must be at least 2, or 0 for none")
     require(args.fold < max(args.folds, 1), "fold", f"is counted from 0; of {args.folds} the last is {args.folds - 1}")
@@ -468,14 +455,11 @@ def check(args: Arguments) -> None:
     require(args.freeze_layers >= -1, "freeze_layers", "must be -1 (all), 0 (none) or a number of layers")
     for name in ("use_reinit", "use_gradual_unfreezing"):
         require(not (args.peft and getattr(args, name)), "peft", f"leaves the encoder as it is; leave {name} out")
-    require(not (args.warmup_ratio and args.warmup_steps), "warmup_ratio", "give this or warmup_steps, not both")
-    require(args.epochs > 0 or args.max_steps > 0, "epochs", "epochs and max_steps are both 0: give one of them")
     require(
         any((args.do_train, args.do_eval, args.do_predict, args.check)),
         "do_train",
         "nothing to do; give --do_train, --do_eval, --do_predict or --check",
     )
-    require(args.seed < 2**32, "seed", "must be below 2**32")
     check_tasks(args.tasks)
     check_data_sets(args)
     found = data_sets(args, args.tasks)
@@ -496,6 +480,31 @@ def check(args: Arguments) -> None:
         "none given; for example --tasks '[{name: topic, kind: sequence_classification, label_column: label}]' "
         "or --config configs/sample_joint.yaml",
     )
+
+
+def check_training(args: Any) -> None:
+    """What TrainArguments, TrickArguments and RunArguments allow."""
+    check_numbers(
+        args,
+        above_0=("accumulate", "logging_steps", "lr"),
+        not_negative=(
+            *("max_steps", "epochs", "warmup_steps", "weight_decay", "max_grad_norm", "patience", "nonfinite_limit"),
+            *("eval_steps", "save_steps", "save_minutes", "keep_states", "seed", "fgm_eps", "child_tuning_batches"),
+        ),
+    )
+    require(0 <= args.swa_start <= 1, "swa_start", "is a share of all steps, between 0 and 1")
+    require(0 < args.layer_decay <= 1, "layer_decay", "must be above 0 and at most 1, which is off")
+    require(0 <= args.warmup_ratio < 1, "warmup_ratio", "must be at least 0 and below 1")
+    require(not (args.warmup_ratio and args.warmup_steps), "warmup_ratio", "give this or warmup_steps, not both")
+    require(args.epochs > 0 or args.max_steps > 0, "epochs", "epochs and max_steps are both 0: give one of them")
+    require(args.seed < 2**32, "seed", "must be below 2**32")
+
+
+def check_numbers(args: Any, above_0: Sequence[str], not_negative: Sequence[str]) -> None:
+    for name in above_0:
+        require(getattr(args, name) > 0, name, "must be above 0")
+    for name in not_negative:
+        require(getattr(args, name) >= 0, name, "must not be negative")
 
 
 def check_tasks(tasks: list[dict[str, Any]]) -> None:
@@ -624,16 +633,19 @@ def require(condition: bool, name: str, message: str) -> None:
         raise ConfigError(f"arguments: {name}: {message}")
 
 
-def check_resume(saved: Mapping[str, Any], now: Mapping[str, Any], state: str | Path) -> list[str]:
+def check_resume(
+    saved: Mapping[str, Any], now: Mapping[str, Any], state: str | Path, settled: Collection[str] = (*SETTLED, *TRICKS)
+) -> list[str]:
     """Compare the arguments of a saved run with those of now; what differs and may, one text each. Raises ConfigError.
 
     Args:
         saved: as written into trainer_state.json.
         now: the same names; train_data and eval_data are checksums.
+        settled: names of what may not differ.
     """
     differ = [name for name in now if name in saved and saved[name] != now[name]]
     for name in differ:
-        if name in SETTLED or name in TRICKS:
+        if name in settled:
             is_data = name.endswith("_data")
             what = "is not that of" if is_data else f"is {now[name]!r}, but {saved[name]!r} in"
             right = "go on with the same, or begin anew in another --output_dir"
@@ -641,9 +653,10 @@ def check_resume(saved: Mapping[str, Any], now: Mapping[str, Any], state: str | 
     return [f"{name} {saved[name]!r} -> {now[name]!r}" for name in differ if name not in FREE]
 
 
-def to_yaml(args: Arguments) -> str:
+def to_yaml(args: Any) -> str:
     """All values as YAML that `--config` reads back."""
-    return yaml.safe_dump(dataclasses.asdict(args), sort_keys=False, allow_unicode=True)
+    values = {name: value for name, value in dataclasses.asdict(args).items() if name not in args.HIDDEN}
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def seed_everything(seed: int) -> None:

@@ -31,18 +31,19 @@ COLUMNS = ("text_column", "text_pair_column", "choices_column", "prompt", "group
 class Job:
     """What the build_* functions share."""
 
-    args: Arguments
+    args: Any
+    """Arguments, or those of another script that trains"""
     given: dict[str, Any]
     """the arguments as given; `args` has some settled"""
     rank: int
     world_size: int
     device: Any
     precision: str
-    folder: Path | None
+    folder: Path | None = None
     """a saved model to start from; None: the encoder args.model_name_or_path"""
-    resumes: bool
+    resumes: bool = False
     """whether training goes on from the state in `folder`"""
-    tasks: list[dict[str, Any]]
+    tasks: list[dict[str, Any]] = field(default_factory=list)
     data: Any = None
     """DataSets: name -> Data"""
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -56,20 +57,26 @@ class Job:
     """callbacks of the trainer beside its own, see trainer/monitor.py"""
 
 
-def build_job(args: Arguments) -> Job:
-    """Settle ranks, device, tasks, and the folder to start from. Writes nothing."""
-    from model_utils.encoder import locate
+def start_job(args: Any) -> Job:
+    """Settle ranks, device and precision. Writes nothing."""
     from trainer import distributed
     from trainer.device import pick_device, pick_precision
 
-    given = asdict(args)
     rank, local_rank, world_size = distributed.start(pick_device(args.device).type)
     setup_logging(rank=rank)
     device = pick_device(args.device, local_rank)
+    return Job(args, asdict(args), rank, world_size, device, pick_precision(args.precision, device))
+
+
+def build_job(args: Arguments) -> Job:
+    """That, the folder to start from, and the tasks."""
+    from model_utils.encoder import locate
+
+    job = start_job(args)
     args.model_name_or_path = locate(args.model_name_or_path)
-    folder, resumes = starting_folder(args)
-    tasks = args.tasks if folder is None else saved_tasks(folder, args)
-    return Job(args, given, rank, world_size, device, pick_precision(args.precision, device), folder, resumes, tasks)
+    job.folder, job.resumes = starting_folder(args)
+    job.tasks = args.tasks if job.folder is None else saved_tasks(job.folder, args)
+    return job
 
 
 def starting_folder(args: Arguments) -> tuple[Path | None, bool]:
@@ -280,17 +287,41 @@ def build_trainer(job: Job, model: Any, **options: Any) -> Any:
 
 
 def build_training(job: Job, model: Any) -> dict[str, Any]:
-    """The Trainer's options for training: data, step with optimizer and tricks, schedule, early stopping."""
+    """The Trainer's options for training: see `training_options`."""
+    loader = build_train_loader(job)
+    evaluation = build_eval(job, "eval") if job.data.having("eval") else None
+    if evaluation:
+        job.monitor = choose_monitor(job, model, evaluation[1])
+    return training_options(job, model, loader, evaluation, partial(save_pretrained, job, model),
+                            tasks_vary=len(job.data.having("train")) > 1, teacher=build_teacher(job))  # fmt: skip
+
+
+def training_options(
+    job: Job,
+    model: Any,
+    train_loader: Any,
+    evaluation: tuple[Any, Any] | None,
+    save: Callable[[Path], None],
+    *,
+    tasks_vary: bool = False,
+    teacher: Any = None,
+) -> dict[str, Any]:
+    """Data, step with optimizer and tricks, schedule, early stopping.
+
+    Args:
+        evaluation: batches, and the function sample ids -> task -> gold labels; job.monitor says what is best.
+        save: writes the model into a folder.
+        tasks_vary: batches may lack tasks.
+    """
     from model_utils.loss_weights import follow_losses
     from model_utils.optim import EvalSchedule, build_optimizer, build_scheduler
-    from trainer.early_stopping import EarlyStopping, choose_monitor
+    from trainer.early_stopping import EarlyStopping
     from trainer.nonfinite import NonfinitePolicy
     from trainer.run_folder import RunFolder
     from trainer.step import TrainStep
     from tricks.build import build_tricks
 
     args = job.args
-    train_loader = build_train_loader(job)
     steps_per_epoch = -(-len(train_loader(0, 0)) // args.accumulate)
     total_steps = min(args.epochs * steps_per_epoch or sys.maxsize, args.max_steps or sys.maxsize)
     options: dict[str, Any] = {
@@ -298,11 +329,10 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
         "max_steps": args.max_steps, "accumulate": args.accumulate, "eval_steps": args.eval_steps,
         "save_steps": args.save_steps, "save_minutes": args.save_minutes, "logging_steps": args.logging_steps,
         "nonfinite": NonfinitePolicy(args.nonfinite, args.nonfinite_limit), "callbacks": [*job.callbacks],
-        "run_folder": RunFolder(args.output_dir, partial(save_pretrained, job, model), job.given, args.keep_states),
+        "run_folder": RunFolder(args.output_dir, save, job.given, args.keep_states),
     }  # fmt: skip
-    if job.data.having("eval"):
-        batches, references = build_eval(job, "eval")
-        job.monitor = choose_monitor(args.monitor, model.heads, known_metrics(job, model, references))
+    if evaluation:
+        batches, references = evaluation
         early_stopping = EarlyStopping(job.monitor[0], args.patience, job.monitor[1])
         options |= {"eval_loader": batches, "references": references, "early_stopping": early_stopping}
     optimizer = build_optimizer(
@@ -316,12 +346,10 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
         options["callbacks"].append(partial(follow_losses, model))
     if isinstance(scheduler, EvalSchedule):
         options["callbacks"].append(partial(scheduler.follow, job.monitor[0]))
-    used = build_tricks(
-        model, optimizer, chosen_tricks(args), total_steps=total_steps, seed=args.seed, teacher=build_teacher(job)
-    )
+    used = build_tricks(model, optimizer, chosen_tricks(args), total_steps=total_steps, seed=args.seed, teacher=teacher)
     options["train_step"] = TrainStep(
         model, optimizer, scheduler, device=job.device, precision=job.precision, max_grad_norm=args.max_grad_norm,
-        on_oom=args.on_oom, tasks_vary=len(job.data.having("train")) > 1 or args.use_gradual_unfreezing, **used.places,
+        on_oom=args.on_oom, tasks_vary=tasks_vary or args.use_gradual_unfreezing, **used.places,
     )  # fmt: skip
     used.begin(() if job.resumes else gradients(options["train_step"], train_loader))
     optimizer.zero_grad()
@@ -357,12 +385,15 @@ def build_teacher(job: Job) -> Any:
     return teacher
 
 
-def known_metrics(job: Job, model: Any, references: Any) -> list[str]:
-    """Names of the metrics that an evaluation gives, from some records of each data set."""
+def choose_monitor(job: Job, model: Any, references: Any) -> tuple[str, bool]:
+    """The metric that chooses the best state, among those that an evaluation of some records of each data set gives."""
+    from trainer import early_stopping
+
     gold = references(job.data.first_ids("eval", 64))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a few records may be too alike for some metric
-        return list(build_trainer(job, model).metric_function(job.data.perfect(gold), gold))
+        known = build_trainer(job, model).metric_function(job.data.perfect(gold), gold)
+    return early_stopping.choose_monitor(job.args.monitor, model.heads, known)
 
 
 def save_pretrained(job: Job, model: Any, folder: Path) -> None:
@@ -378,12 +409,16 @@ def save_pretrained(job: Job, model: Any, folder: Path) -> None:
         job.tokenizer.save_pretrained(place)
 
 
-def train(job: Job, model: Any) -> None:
-    """Train, and leave last/ and best/ in the output folder, which is opened when nothing can be wrong any more."""
+def train(job: Job, model: Any, options: dict[str, Any], about_data: Callable[[], dict[str, Any]]) -> None:
+    """Train, and leave last/ and best/ in the output folder, which is opened when nothing can be wrong any more.
+
+    Args:
+        options: of the Trainer.
+        about_data: file name -> what is written there about the data.
+    """
     from trainer.monitor import RunLog
     from trainer.signals import Interrupted, StopSignals
 
-    options = build_training(job, model)
     stop_signal = StopSignals()
     trainer = build_trainer(job, model, **options, stop_signal=stop_signal)
     if job.resumes:
@@ -395,7 +430,7 @@ def train(job: Job, model: Any) -> None:
     else:
         seed_everything(job.args.seed + job.rank)  # dropout differs between ranks; the weights, made before, do not
     if job.rank == 0:
-        open_output(job)
+        open_output(job.args, about_data())
         trainer.callbacks.append(RunLog(job.args.output_dir, trainer.step, trainer.history))
         if job.resumes:
             logger.info("going on from %s at step %d", job.folder, trainer.step)
@@ -405,15 +440,19 @@ def train(job: Job, model: Any) -> None:
         raise Interrupted(stop_signal())
 
 
-def open_output(job: Job) -> None:
+def open_output(args: Any, about_data: dict[str, Any]) -> None:
     from trainer.checkpoint import set_damaged_aside, write_json, write_text
 
-    output = Path(job.args.output_dir)
+    output = Path(args.output_dir)
     setup_logging(output / "train.log")
     set_damaged_aside(output / "last")
-    write_text(output / "config.yaml", to_yaml(job.args))
-    write_json(output / "dataset_info.json", figures(job))
-    write_json(output / "splits.json", job.data.splits())
+    write_text(output / "config.yaml", to_yaml(args))
+    for name, content in about_data.items():
+        write_json(output / name, content)
+
+
+def about_data(job: Job) -> dict[str, Any]:
+    return {"dataset_info.json": figures(job), "splits.json": job.data.splits()}
 
 
 def figures(job: Job) -> dict[str, Any]:
@@ -492,7 +531,7 @@ def run_job(job: Job) -> None:
         print(json.dumps(figures(job), ensure_ascii=False, indent=1))
         return
     if args.do_train:
-        train(job, model)
+        train(job, model, build_training(job, model), partial(about_data, job))
         model = saved_model(find_best(args.output_dir), args.trust_remote_code)
     for part in [part for part in ("eval", "test") if args.do_eval] + ["predict"] * args.do_predict:
         if job.data.having(part):

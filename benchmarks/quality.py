@@ -55,7 +55,6 @@ def train_theirs(argv: list[str]) -> dict[str, float]:
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     from model_utils.optim import build_optimizer, build_scheduler
-    from trainer.early_stopping import choose_monitor
 
     job = main.build_job(get_args(argv))
     main.build_data(job)
@@ -64,7 +63,7 @@ def train_theirs(argv: list[str]) -> dict[str, float]:
     model = main.build_model(job)
     loader, references = main.build_eval(job, "eval")
     scorer = main.build_trainer(job, model)
-    monitor, falls = choose_monitor(args.monitor, model.heads, main.known_metrics(job, model, references))
+    monitor, falls = main.choose_monitor(job, model, references)
     best: dict[str, Any] = {}
 
     class Evaluate(TrainerCallback):

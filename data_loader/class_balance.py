@@ -25,11 +25,14 @@ class BalancedOrder:
     one epoch are shuffled together, so a sample may come again before the last one of its class has come.
     """
 
-    def __init__(self, classes: Sequence[Any] | np.ndarray, power: float = 1.0):
+    def __init__(
+        self, classes: Sequence[Any] | np.ndarray, power: float = 1.0, shares: Sequence[float] | None = None
+    ):
         """
         Args:
             classes: name or number of each sample's class, (N,).
             power: 1 = all classes equally often, 0 = as often as they are (each sample once per epoch).
+            shares: instead, how often each class comes, in proportion to each other; in the order of their names.
 
         Raises: ValueError for another power.
         """
@@ -39,7 +42,8 @@ class BalancedOrder:
         self.samples = np.argsort(of_sample, kind="stable")  # (N,), class after class
         self.starts, self.counts = np.cumsum(counts) - counts, counts
         self.half_bits = np.array([half_bits_of(count) for count in counts.tolist()])
-        self.places = quotas(counts ** (1.0 - power), len(self.samples))  # of each class in an epoch
+        weights = counts ** (1.0 - power) if shares is None else shares
+        self.places = quotas(weights, len(self.samples))  # of each class in an epoch
         self.ends = np.cumsum(self.places)
 
     def __call__(self, positions: np.ndarray, n: int, seed: int, epoch: int) -> np.ndarray:

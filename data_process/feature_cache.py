@@ -114,7 +114,6 @@ def label_type(level: Any) -> pa.DataType:
 
 def cache_key(source: str, encoder: RecordEncoder, limit: int | None, skipped: Collection[int] = ()) -> str:
     """Hash of everything that decides the features."""
-    tokenizer = json.loads(encoder.tokenizer.backend_tokenizer.to_str())
     settings = {
         "version": VERSION,
         "schema": repr(encoder.schema),
@@ -123,13 +122,18 @@ def cache_key(source: str, encoder: RecordEncoder, limit: int | None, skipped: C
         "stride": encoder.stride,
         "limit": limit,
         "skipped": sorted(skipped),
-        "tokenizer": tokenizer | {"truncation": None, "padding": None},  # these two change with every call
+        "tokenizer": tokenizer_settings(encoder.tokenizer),
         "inputs": encoder.tokenizer.model_input_names,
         "filler": encoder.inputs.filler,
     }
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, ensure_ascii=False).encode())
     digest.update(content_hash(source).encode())
     return digest.hexdigest()[:20]
+
+
+def tokenizer_settings(tokenizer: Any) -> dict[str, Any]:
+    """All that decides how a tokenizer cuts texts."""
+    return json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}  # calls change both
 
 
 def content_hash(source: str) -> str:

@@ -79,7 +79,6 @@ def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote
 
     Raises: ModelError if it cannot be loaded, lacks weights or is too short.
     """
-    transformers_logging.disable_progress_bar()
     if path.startswith("scratch:gpt-"):
         raise ModelError(f"model_name_or_path: {path} only generates texts (kind text_generation)")
     if path.startswith("scratch:"):
@@ -105,9 +104,15 @@ def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote
     return encoder
 
 
-def load_weights(auto_class: Any, path: str, trust_remote_code: bool) -> PreTrainedModel:
-    """A checkpoint of which no weight is missing: transformers only warns, and makes up random ones."""
+def load_weights(
+    auto_class: Any, path: str, trust_remote_code: bool = False, new_head: bool = False
+) -> PreTrainedModel:
+    """A checkpoint of which no weight is missing: transformers only warns, and makes up random ones.
+
+    new_head: what the model has beyond its base_model may be missing; it is then drawn anew, and named in the log.
+    """
     base_of(path)
+    transformers_logging.disable_progress_bar()
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # its table of missing weights; we say it in one line
     try:
@@ -126,6 +131,9 @@ def load_weights(auto_class: Any, path: str, trust_remote_code: bool) -> PreTrai
         transformers_logging.set_verbosity(verbosity)
     mismatched = {key for key, *_ in info["mismatched_keys"]}
     missing = sorted(key for key in {*info["missing_keys"], *mismatched} if not key.startswith("pooler."))
+    if new_head and missing and not any(key.startswith(f"{encoder.base_model_prefix}.") for key in missing):
+        logger.warning("%s has no weights for %s; they are drawn anew", path, ", ".join(missing))
+        return encoder
     if missing:
         rest = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ModelError(f"model_name_or_path: the weights in {path} do not fit its config.json: {missing[0]}{rest}")

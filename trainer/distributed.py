@@ -7,7 +7,8 @@ total = sum_over_ranks(tensor)
 import atexit
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -42,6 +43,17 @@ def stop() -> None:
     if dist.is_initialized():
         time.sleep(0.1)
         dist.destroy_process_group()
+
+
+@contextmanager
+def local_rank_0_first() -> Iterator[None]:
+    """Each machine's first process alone, then its others: what the first leaves in a cache they find there."""
+    first = int(os.environ.get("LOCAL_RANK", 0)) == 0
+    if not first:
+        barrier()
+    yield
+    if first:
+        barrier()
 
 
 def rank() -> int:

@@ -235,7 +235,9 @@ class Trainer:
         metrics: dict[str, float] = {}
         if distributed.rank() == 0:
             metrics = self.metric_function(result.labels, references(result.sample_ids))
-            metrics |= {f"{task}/loss": loss for task, loss in result.losses.items()}
+            for task, loss in result.losses.items():
+                follows = getattr(self.model.heads[task], "score_loss", lambda loss: {})(loss)
+                metrics |= {f"{task}/{name}": value for name, value in {"loss": loss, **follows}.items()}
             if result.losses:
                 metrics["loss"] = sum(self.model.loss_weights[task] * loss for task, loss in result.losses.items())
         return distributed.broadcast(metrics)

@@ -20,6 +20,7 @@ and may have these:
     divergence(logits, others, labels)     how far other logits are from these, summed over items: Kullback-Leibler
                                        divergences, or squared differences of numbers
     criterion                          (logits, labels, class weights) -> losses in training, see losses.py
+    score_loss(loss)                   metrics that follow from the mean loss
     report(predictions, references, confidences)     more than scores, as JSON: per class, confusions, calibration
     tunes; tune(confidences, references); decide(confidences)    whether and how evaluations in training settle how
                                        confidences become a prediction; what is settled is in buffers

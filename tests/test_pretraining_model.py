@@ -1,6 +1,7 @@
-"""model_utils/masked_lm.py against the same models with scores at every place."""
+"""model_utils.pretraining_model.py against the same models with scores at every place."""
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from transformers import (
 )
 
 from data_loader.masking import Masking, number_units
-from model_utils.masked_lm import MaskedLanguageModel
 from model_utils.optim import build_optimizer, build_scheduler
+from model_utils.pretraining_model import PretrainingModel
 from trainer.step import TrainStep
 
 SIZES: dict[str, Any] = {
@@ -68,7 +69,7 @@ def dense_labels(batch: dict[str, Any]) -> torch.Tensor:
 @kinds
 def test_loss_and_gradients_are_those_of_scores_everywhere(kind: str) -> None:
     dense, batch = language_model(kind), masked_batch()
-    model = MaskedLanguageModel(copy.deepcopy(dense))
+    model = PretrainingModel(copy.deepcopy(dense))
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     expected = dense(**inputs, labels=dense_labels(batch)).loss
     expected.backward()
@@ -87,7 +88,7 @@ def test_loss_and_gradients_are_those_of_scores_everywhere(kind: str) -> None:
 def test_without_a_batch_of_ours_the_model_is_as_it_was(kind: str) -> None:
     """Saved and used by transformers it scores every place."""
     dense, ids = language_model(kind), torch.tensor([[5, 6, 7]])
-    model = MaskedLanguageModel(copy.deepcopy(dense))
+    model = PretrainingModel(copy.deepcopy(dense))
     model(masked_batch())
     assert torch.equal(model.encoder(input_ids=ids).logits, dense(input_ids=ids).logits)
     broken = {**masked_batch(), "input_ids": torch.tensor([[10**6]])}
@@ -100,7 +101,7 @@ def test_accumulation_through_the_trainers_step_gives_the_gradient_of_the_whole_
     batch = masked_batch(8)
     found = []
     for size in (8, 2):
-        model = MaskedLanguageModel(language_model("bert"))
+        model = PretrainingModel(language_model("bert"))
         optimizer = build_optimizer(model, 1e-3)
         step = TrainStep(model, optimizer, build_scheduler("constant", optimizer, 0, 1))
         pieces = [{k: v[i : i + size] for k, v in batch.items() if k != "labels"} for i in range(0, 8, size)]
@@ -127,7 +128,7 @@ class Largest(TorchDispatchMode):
 def test_no_score_exists_where_nothing_is_masked() -> None:
     torch.manual_seed(0)
     config = BertConfig(**{**SIZES, "vocab_size": 5000})
-    model, batch = MaskedLanguageModel(AutoModelForMaskedLM.from_config(config)), masked_batch()
+    model, batch = PretrainingModel(AutoModelForMaskedLM.from_config(config)), masked_batch()
     with Largest() as largest:
         model(batch).loss.backward()
     assert largest.size == max(batch["masked_places"].numel() * 5000, 5000 * 16)
@@ -135,7 +136,7 @@ def test_no_score_exists_where_nothing_is_masked() -> None:
 
 
 def test_scores() -> None:
-    model, batch = MaskedLanguageModel(language_model("bert")), masked_batch()
+    model, batch = PretrainingModel(language_model("bert")), masked_batch()
     output, labels = model(batch), batch["labels"]["mlm"]
     head = model.heads["mlm"]
     guessed = head.decode(output.logits["mlm"], batch)
@@ -144,6 +145,7 @@ def test_scores() -> None:
     right = sum(a == b for x, y in zip(guessed, gold, strict=True) for a, b in zip(x, y, strict=True))
     assert head.score(guessed, gold) == {"accuracy": right / sum(map(len, gold))}
     assert head.score(gold, gold) == {"accuracy": 1.0}
+    assert head.score_loss(math.log(7)) == {"perplexity": pytest.approx(7)}
     logits = output.logits["mlm"]
     known = labels != -100
     nll = -torch.log_softmax(logits, -1)[known].gather(1, labels[known][:, None])

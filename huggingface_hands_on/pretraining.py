@@ -1,0 +1,200 @@
+"""Training a language model on raw texts: corpora -> blocks -> masks -> the trainer of main.py.
+
+    pretrain(args, load)
+
+What continue_pretrain_task.py and pretrain_from_scratch.py share. The result, best/ and last/ of the output folder, are
+standard folders: AutoModel.from_pretrained and main.py --model_name_or_path take them.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import main
+from config import check_resume, seed_everything
+
+from .pretraining_arguments import SETTLED
+
+logger = logging.getLogger(__name__)
+
+
+def pretrain(args: Any, load: Callable[[Path | None], tuple[Any, Any, bool]]) -> None:
+    """
+    Args:
+        args: see pretraining_arguments.py.
+        load: folder of a saved state, or None -> tokenizer, language model of transformers, whether it is causal.
+    """
+    from model_utils.pretraining_build import check_tokenizer
+    from trainer import distributed
+    from trainer.checkpoint import read_json
+    from trainer.lock import owned
+    from trainer.run_folder import find_state
+
+    with ExitStack() as output:
+        job = main.start_job(args)
+        corpora = find_corpora(args)
+        if job.rank == 0 and not args.dry_run:
+            output.enter_context(owned(args.output_dir))
+        job.folder = find_state(args.output_dir, args.resume)
+        job.resumes = job.folder is not None
+        seed_everything(args.seed)
+        job.tokenizer, language_model, job.causal = load(job.folder)
+        check_tokenizer(job.tokenizer, job.causal)
+        with distributed.local_rank_0_first():
+            blocks = build_corpora(job, corpora)
+        job.given |= {f"{part}_data": [own.key for own in blocks[part].values()] for part in blocks}
+        if job.folder:
+            saved = read_json(job.folder / "trainer_state.json")["arguments"]
+            for change in check_resume(saved, job.given, job.folder, SETTLED):
+                logger.warning("going on with another value: %s", change)
+        model = wrapped(job, language_model)
+        options = build_training(job, model, blocks)
+        if args.dry_run:
+            from .dry_run import forecast
+
+            print(forecast(job, model, blocks, options))
+            return
+        info = {part: {name: own.info for name, own in blocks[part].items()} for part in blocks}
+        main.train(job, model, options, lambda: {"dataset_info.json": info})
+
+
+def find_corpora(args: Any) -> list[tuple[str, Any]]:
+    """(part, Corpus); the held-out ones first, so that training leaves out what is in them. Raises DataError."""
+    from data_process.blocks import Corpus
+    from data_process.corpus import find_files
+
+    found = []
+    for part, entries in (("eval", args.eval_corpus), ("train", args.corpus)):
+        for entry in entries:
+            columns = [entry[name] for name in ("text_column", "text_pair_column") if entry[name]]
+            found.append((part, Corpus(entry["name"], find_files(entry["files"]), columns)))
+    return found
+
+
+def build_corpora(job: main.Job, corpora: Sequence[tuple[str, Any]]) -> dict[str, dict[str, Any]]:
+    """part -> name of a corpus -> Blocks."""
+    from data_process.blocks import Filter, build_blocks
+    from data_process.packing import BlockEncoder
+
+    args = job.args
+    segment, settings = choose_segmenter(args, corpora[-1][1])
+    encode = BlockEncoder(job.tokenizer, args.block_length, segment=segment, causal=job.causal,
+                          crossing=args.packing == "crossing")  # fmt: skip
+    texts = Filter(args.clean, args.min_chars, args.deduplicate)
+    found = build_blocks([corpus for _, corpus in corpora], encode, args.cache_dir, texts, settings, args.num_workers)
+    parts: dict[str, dict[str, Any]] = {"eval": {}, "train": {}}
+    for (part, corpus), blocks in zip(corpora, found, strict=True):
+        parts[part][corpus.name] = blocks
+    return parts
+
+
+def choose_segmenter(args: Any, corpus: Any) -> tuple[Any, str]:
+    """The segmenter, and what decides it; corpus: a typical one."""
+    from itertools import islice
+
+    from data_process.corpus import read_columns
+    from data_process.feature_cache import content_hash
+    from data_process.word_segments import chinese_share, load_segmenter
+
+    name = args.segmenter
+    if args.masking == "token" or name == "none":
+        name = ""
+    elif name == "auto":
+        texts = ["".join(columns) for _, columns in islice(read_columns(corpus.files, corpus.columns), 200)]
+        name = "jieba" if chinese_share(texts) > 0.1 else ""
+    lexicon = args.lexicon if args.masking != "token" else None
+    return load_segmenter(name, lexicon), f"{name} {content_hash(lexicon) if lexicon else ''}"
+
+
+def wrapped(job: main.Job, language_model: Any) -> Any:
+    """The model that the trainer knows. Raises ModelError where it has too few positions, or mixes packed texts."""
+    from model_utils.encoder import ModelError, position_limit
+    from model_utils.pieces import Isolation
+    from model_utils.pretraining_model import PretrainingModel
+
+    args = job.args
+    kind = language_model.config.model_type
+    if (limit := position_limit(language_model)) < args.block_length:
+        raise ModelError(f"block_length: this {kind} has {limit} positions; {args.block_length} must not be above that")
+    if len(job.tokenizer) > language_model.get_input_embeddings().num_embeddings:
+        language_model.resize_token_embeddings(len(job.tokenizer), mean_resizing=False)
+    base = language_model.base_model
+    if args.attention == "document" and not Isolation(base, job.causal).works(base, args.block_length):
+        raise ModelError(f"attention: {kind} cannot keep packed texts apart; give --attention block")
+    return PretrainingModel(language_model, job.causal)
+
+
+def build_training(job: main.Job, model: Any, blocks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The Trainer's options."""
+    from data_loader.block_batches import BlockDataset, block_eval_loader, block_loader
+
+    args = job.args
+    collate = build_collator(job, model)
+    parts = {
+        part: BlockDataset([(own.ids, own.flags) for own in some.values()]) for part, some in blocks.items() if some
+    }
+    own = {"rank": job.rank, "world_size": job.world_size, "num_workers": args.num_workers,
+           "pin_memory": job.device.type == "cuda"}  # fmt: skip
+    total = args.epochs * len(parts["train"]) or args.max_steps * args.accumulate * args.batch_size * job.world_size
+    loader = block_loader(parts["train"], collate, batch_size=args.batch_size, seed=args.seed, total=total,
+                          order=build_order(job, blocks["train"]), **own)  # fmt: skip
+    evaluation = None
+    if "eval" in parts:
+        evaluation = (block_eval_loader(parts["eval"], collate, batch_size=args.eval_batch_size, **own),
+                      partial(gold, parts["eval"], collate))  # fmt: skip
+        job.monitor = (f"{model.task}/perplexity", True)
+    return main.training_options(job, model, loader, evaluation, partial(save, job, model))
+
+
+def build_order(job: main.Job, corpora: Mapping[str, Any]) -> Any:
+    """Every block once in an epoch, or corpora mixed by weight."""
+    import numpy as np
+
+    from data_loader.class_balance import BalancedOrder
+    from data_loader.order import shuffled
+
+    weights = [entry["weight"] for entry in job.args.corpus]
+    if not any(weights):
+        return shuffled
+    sizes = [len(blocks) for blocks in corpora.values()]
+    return BalancedOrder(np.repeat(np.arange(len(sizes)), sizes), shares=weights)
+
+
+def build_collator(job: main.Job, model: Any) -> Any:
+    import numpy as np
+
+    from data_loader.block_batches import CausalCollator, MaskedCollator
+    from data_loader.masking import Masking
+
+    args, tokenizer = job.args, job.tokenizer
+    isolated = args.attention == "document"
+    if job.causal:
+        return CausalCollator(isolated)
+    random_ids = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+    unit = {"token": "token", "ngram": "ngram"}.get(args.masking, "word")
+    return MaskedCollator(Masking(tokenizer.mask_token_id, random_ids, args.mask_rate, args.seed), unit,
+                          last_rate=args.mask_rate_end, span=args.ngram_words, isolated=isolated,
+                          token_types="token_type_ids" in model.inputs)  # fmt: skip
+
+
+def gold(dataset: Any, collate: Any, sample_ids: Sequence[int]) -> dict[str, list[list[int]]]:
+    """task -> what stood at the masked places of each block, or followed."""
+    import numpy as np
+
+    from data_loader.block_batches import Turn
+
+    found: dict[str, list[list[int]]] = {}
+    for first in range(0, len(sample_ids), 1024):
+        turn = Turn(np.array(sample_ids[first : first + 1024]), epoch=0, progress=0.0)
+        for task, labels in collate(dataset.__getitems__(turn))["labels"].items():
+            found.setdefault(task, []).extend(row[row != -100].tolist() for row in labels)
+    return found
+
+
+def save(job: main.Job, model: Any, folder: Path) -> None:
+    """A standard folder of transformers."""
+    model.encoder.save_pretrained(folder)
+    job.tokenizer.save_pretrained(folder)
