@@ -105,7 +105,7 @@ class Lexicon:
         """End of the longest word that stands here, 0 if there is none."""
         if glued(text, place):
             return 0
-        ends = (place + length for length in self.lengths.get(text[place], ()))
+        ends = (place + n for n in self.lengths.get(text[place], ()) if place + n <= len(text))
         return next((end for end in ends if text[place:end] in self.words and not glued(text, end)), 0)
 
 

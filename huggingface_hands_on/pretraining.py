@@ -7,6 +7,7 @@ standard folders: AutoModel.from_pretrained and main.py --model_name_or_path tak
 """
 
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -33,6 +34,8 @@ def pretrain(args: Any, load: Callable[[Path | None], tuple[Any, Any, bool]]) ->
     from trainer.lock import owned
     from trainer.run_folder import find_state
 
+    from .mask_report import describe
+
     with ExitStack() as output:
         job = main.start_job(args)
         corpora = find_corpora(args)
@@ -51,7 +54,12 @@ def pretrain(args: Any, load: Callable[[Path | None], tuple[Any, Any, bool]]) ->
             for change in check_resume(saved, job.given, job.folder, SETTLED):
                 logger.warning("going on with another value: %s", change)
         model = wrapped(job, language_model)
-        options = build_training(job, model, blocks)
+        collate = build_collator(job, model)
+        datasets = build_datasets(blocks)
+        if not job.causal:
+            for line in describe(collate, datasets["train"], job.tokenizer.mask_token_id):
+                logger.info(line)
+        options = build_training(job, model, collate, datasets)
         if args.dry_run:
             from .dry_run import forecast
 
@@ -127,29 +135,34 @@ def wrapped(job: main.Job, language_model: Any) -> Any:
     return PretrainingModel(language_model, job.causal)
 
 
-def build_training(job: main.Job, model: Any, blocks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The Trainer's options."""
-    from data_loader.block_batches import BlockDataset, block_eval_loader, block_loader
+def build_datasets(blocks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """part -> BlockDataset; no "eval" where nothing is held out."""
+    from data_loader.block_batches import BlockDataset
 
-    args = job.args
-    collate = build_collator(job, model)
-    parts = {
-        part: BlockDataset([(own.ids, own.flags) for own in some.values()]) for part, some in blocks.items() if some
-    }
+    arrays = {part: [(own.ids, own.flags) for own in some.values()] for part, some in blocks.items()}
+    return {part: BlockDataset(corpora) for part, corpora in arrays.items() if corpora}
+
+
+def build_training(job: main.Job, model: Any, collate: Any, datasets: Mapping[str, Any]) -> dict[str, Any]:
+    """The Trainer's options."""
+    from data_loader.block_batches import block_eval_loader, block_loader
+
+    args, size = job.args, len(datasets["train"])
     own = {"rank": job.rank, "world_size": job.world_size, "num_workers": args.num_workers,
            "pin_memory": job.device.type == "cuda"}  # fmt: skip
-    total = args.epochs * len(parts["train"]) or args.max_steps * args.accumulate * args.batch_size * job.world_size
-    loader = block_loader(parts["train"], collate, batch_size=args.batch_size, seed=args.seed, total=total,
-                          order=build_order(job, blocks["train"]), **own)  # fmt: skip
+    total = min(args.epochs * size or sys.maxsize,
+                args.max_steps * args.accumulate * args.batch_size * job.world_size or sys.maxsize)  # fmt: skip
+    loader = block_loader(datasets["train"], collate, batch_size=args.batch_size, seed=args.seed, total=total,
+                          order=build_order(job, datasets["train"]), **own)  # fmt: skip
     evaluation = None
-    if "eval" in parts:
-        evaluation = (block_eval_loader(parts["eval"], collate, batch_size=args.eval_batch_size, **own),
-                      partial(gold, parts["eval"], collate))  # fmt: skip
+    if "eval" in datasets:
+        evaluation = (block_eval_loader(datasets["eval"], collate, batch_size=args.eval_batch_size, **own),
+                      partial(gold, datasets["eval"], collate))  # fmt: skip
         job.monitor = (f"{model.task}/perplexity", True)
     return main.training_options(job, model, loader, evaluation, partial(save, job, model))
 
 
-def build_order(job: main.Job, corpora: Mapping[str, Any]) -> Any:
+def build_order(job: main.Job, dataset: Any) -> Any:
     """Every block once in an epoch, or corpora mixed by weight."""
     import numpy as np
 
@@ -159,8 +172,8 @@ def build_order(job: main.Job, corpora: Mapping[str, Any]) -> Any:
     weights = [entry["weight"] for entry in job.args.corpus]
     if not any(weights):
         return shuffled
-    sizes = [len(blocks) for blocks in corpora.values()]
-    return BalancedOrder(np.repeat(np.arange(len(sizes)), sizes), shares=weights)
+    corpora = np.searchsorted(dataset.ends, np.arange(len(dataset)), side="right")
+    return BalancedOrder(corpora, shares=weights)
 
 
 def build_collator(job: main.Job, model: Any) -> Any:
