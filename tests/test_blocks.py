@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,6 @@ def test_workers_give_results_in_order_and_items_are_taken_as_needed() -> None:
             yield number
 
     results = in_order(square, items(), num_workers=2)
-    assert [next(results) for _ in range(10)] == [n * n for n in range(10)]
+    assert list(islice(results, 10)) == [n * n for n in range(10)]
     assert taken <= 20
-    results.close()
     assert list(in_order(square, range(30), 2)) == list(in_order(square, range(30))) == [n * n for n in range(30)]

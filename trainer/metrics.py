@@ -45,6 +45,18 @@ def joint_metrics(
     return metrics
 
 
+def loss_metrics(
+    heads: Mapping[str, Any], losses: Mapping[str, float], weights: Mapping[str, float]
+) -> dict[str, float]:
+    """`<task>/loss`, what a head says follows from it (`score_loss(loss) -> dict`), and the weighted sum `loss`."""
+    metrics: dict[str, float] = {}
+    for task, loss in losses.items():
+        metrics[f"{task}/loss"] = loss
+        if hasattr(heads[task], "score_loss"):
+            metrics |= {f"{task}/{name}": value for name, value in heads[task].score_loss(loss).items()}
+    return metrics | ({"loss": sum(weights[task] * loss for task, loss in losses.items())} if losses else {})
+
+
 def task_reports(
     heads: Mapping[str, Any], predictions: Labels, references: Labels, confidences: Labels
 ) -> dict[str, dict[str, Any]]:

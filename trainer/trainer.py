@@ -24,7 +24,7 @@ from . import distributed
 from .device import make_autocast, rng_state, set_rng_state
 from .early_stopping import EarlyStopping
 from .meter import Meter
-from .metrics import joint_metrics, tune
+from .metrics import joint_metrics, loss_metrics, tune
 from .nonfinite import NonfinitePolicy, TrainingDiverged
 from .prediction import Predictions, predict
 from .progress import figures, progress_bar
@@ -235,11 +235,7 @@ class Trainer:
         metrics: dict[str, float] = {}
         if distributed.rank() == 0:
             metrics = self.metric_function(result.labels, references(result.sample_ids))
-            for task, loss in result.losses.items():
-                follows = getattr(self.model.heads[task], "score_loss", lambda loss: {})(loss)
-                metrics |= {f"{task}/{name}": value for name, value in {"loss": loss, **follows}.items()}
-            if result.losses:
-                metrics["loss"] = sum(self.model.loss_weights[task] * loss for task, loss in result.losses.items())
+            metrics |= loss_metrics(self.model.heads, result.losses, self.model.loss_weights)
         return distributed.broadcast(metrics)
 
     def save_model(self) -> None:
