@@ -28,7 +28,7 @@ from .corpus import read_columns
 from .deduplicate import Deduplicator
 from .errors import DataError
 from .feature_cache import content_hash, tokenizer_settings
-from .packing import PAD, TEXT, WORD, BlockEncoder, pack
+from .packing import PAD, BlockEncoder, pack, word_numbers
 from .parallel import in_order
 
 logger = logging.getLogger(__name__)
@@ -184,11 +184,9 @@ class Figures:
         self.word_lengths = np.zeros(LONGEST + 1, np.int64)
 
     def add(self, ids: np.ndarray, flags: np.ndarray) -> None:
-        is_text = flags & TEXT > 0
-        starts = np.flatnonzero(flags[is_text] & WORD)
-        lengths = np.diff(starts, append=is_text.sum())
+        lengths = np.bincount(word_numbers(flags))
         self.blocks += len(ids)
-        self.tokens += int(is_text.sum())
+        self.tokens += int(lengths.sum())
         self.padding += int((flags & PAD > 0).sum())
         self.unknown += int((ids == self.unk_id).sum()) if self.unk_id is not None else 0
         self.word_lengths += np.bincount(lengths.clip(max=LONGEST), minlength=LONGEST + 1)

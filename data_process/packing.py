@@ -105,6 +105,12 @@ class BlockEncoder:
         return np.array(ids), flags
 
 
+def word_numbers(flags: np.ndarray) -> np.ndarray:
+    """Of each sub-word of a text the number of its word, 0, 1 …; flags: of any number of blocks."""
+    words = np.cumsum(flags.ravel() & WORD > 0)  # also those that begin with an unknown character, which is no text
+    return np.unique(words[flags.ravel() & TEXT > 0], return_inverse=True)[1]
+
+
 def parts(ids: np.ndarray, flags: np.ndarray, room: int) -> Iterator[Piece]:
     """At most `room` sub-words each; one that goes on in a word begins one, too, as it cannot be masked whole."""
     for first in range(0, len(ids), room):

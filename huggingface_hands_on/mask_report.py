@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from data_loader.block_batches import TEXT, WORD, BlockDataset, MaskedCollator, Turn
+from data_loader.block_batches import TEXT, BlockDataset, MaskedCollator, Turn
+from data_process.packing import word_numbers
 
 AT_MOST = 2048  # blocks
 
@@ -30,7 +31,7 @@ def measure(collate: MaskedCollator, dataset: BlockDataset, mask_token_id: int) 
     chosen[known.nonzero()[0], places[known]] = True
     now = batch["input_ids"].numpy()[chosen]
     is_text = flags & TEXT > 0
-    word = np.cumsum(flags[is_text] & WORD > 0) - 1  # number of each sub-word's word
+    word = word_numbers(flags)
     lengths = np.bincount(word)
     masked = np.bincount(word, weights=chosen[is_text])
     longer = (lengths > 1) & (masked > 0)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_process.errors import DataError
-from data_process.packing import PAD, PIECE, SECOND, TEXT, WORD, BlockEncoder, fit, pack
+from data_process.packing import PAD, PIECE, SECOND, TEXT, WORD, BlockEncoder, fit, pack, word_numbers
 from data_process.tokenizer import train_tokenizer
 from data_process.word_segments import Lexicon, load_segmenter, word_starts
 
@@ -169,6 +169,13 @@ def test_a_written_special_token_is_no_text() -> None:
     [(ids, flags)] = BlockEncoder(TOKENIZER, 16)(["a [MASK] b"])
     place = ids.tolist().index(TOKENIZER.mask_token_id)
     assert not flags[place] & TEXT
+
+
+def test_a_word_that_begins_with_an_unknown_character_is_none_of_the_word_before() -> None:
+    [(ids, flags)] = BlockEncoder(TOKENIZER, 16, segment=lambda text: [(0, 1), (1, 3)])(["一Ω下"])
+    assert ids.tolist()[2] == TOKENIZER.unk_token_id and not flags[2] & TEXT
+    assert word_numbers(flags).tolist() == [0, 1]
+    assert word_numbers(np.stack([flags, flags])).tolist() == [0, 1, 2, 3]
 
 
 def test_jieba_is_asked_for_by_name(monkeypatch) -> None:

