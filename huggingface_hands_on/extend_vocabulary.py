@@ -49,6 +49,7 @@ def find(
     tokenizer = load_tokenizer(locate(model_name_or_path))
     rows = ranked(tokenizer, corpus, text_column, num_tokens, min_count, min_length, lexicon)
     if output_file:
+        Path(output_file).parent.mkdir(parents=True, exist_ok=True)
         write_text(output_file, json_lines(rows))
         print(f"{output_file}: {len(rows)} words")
         return
@@ -90,7 +91,7 @@ def extend(
     require(check_texts >= 1, "check_texts", "must be above 0")
     require_new(output_dir)
     from data_process.tokenizer import load_tokenizer
-    from data_process.vocabulary import extend, pieces_of, save
+    from data_process.vocabulary import extend, in_text, pieces_of, save
     from data_process.vocabulary_check import compare, sample
     from model_utils.encoder import locate
     from model_utils.grow_embeddings import grow_embeddings, load_whole
@@ -104,6 +105,8 @@ def extend(
     new, ids = extend(tokenizer, chosen)
     corpora = {"corpus": corpus} | ({"check_corpus": check_corpus} if check_corpus else {})
     texts = {name: sample(texts_of(patterns, text_column), check_texts) for name, patterns in corpora.items()}
+    for name, some in texts.items():
+        require(bool(some), name, f"has no text in its column {text_column!r}")
     report = {name: compare(tokenizer, new, ids, some) for name, some in texts.items()}
     for name, found in report.items():
         print(summary(name, found))
@@ -121,7 +124,7 @@ def extend(
 
     def write(folder: Path) -> None:
         model.save_pretrained(folder)
-        save(new, folder, [text for some in texts.values() for text in some])
+        save(new, folder, [in_text(tokenizer, word) for word in ids] + texts["corpus"][:1000])
         write_text(folder / "added_words.jsonl", json_lines(added))
         about = {"model_name_or_path": model_name_or_path, "corpora": corpora, "num_added": len(ids)}
         write_json(folder / "vocabulary.json", about | {"check": report})

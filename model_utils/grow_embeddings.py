@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 from transformers.utils import logging as transformers_logging
 
@@ -51,10 +51,7 @@ def grow_embeddings(model: Any, pieces: Mapping[int, Sequence[int]]) -> None:
     if min(pieces) > rows:
         raise ModelError(f"model_name_or_path: {rows} embeddings for {min(pieces)} sub-words of the tokenizer")
     if size > rows:
-        verbosity = transformers_logging.get_verbosity()
-        transformers_logging.set_verbosity_error()  # it recommends a multiple of 8
-        model.resize_token_embeddings(size, mean_resizing=False)
-        transformers_logging.set_verbosity(verbosity)
+        resize(model, size)
     output = model.get_output_embeddings()
     tables = [model.get_input_embeddings().weight]
     if output is not None and output.weight is not tables[0]:
@@ -63,6 +60,21 @@ def grow_embeddings(model: Any, pieces: Mapping[int, Sequence[int]]) -> None:
         tables.append(output.bias)
     for table in tables:
         fill(table, pieces)
+
+
+def resize(model: Any, size: int) -> None:
+    """As transformers does it, which makes one of the two biases of an untied BERT: saved so, it cannot be loaded."""
+    owners = {name: id(parameter) for name, parameter in model.named_parameters(remove_duplicate=False)}
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # it recommends a multiple of 8
+    model.resize_token_embeddings(size, mean_resizing=False)
+    transformers_logging.set_verbosity(verbosity)
+    first_names: dict[int, str] = {}
+    for name, parameter in list(model.named_parameters(remove_duplicate=False)):
+        first = first_names.setdefault(id(parameter), name)
+        if owners[name] != owners[first]:
+            module, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(module), leaf, nn.Parameter(parameter.clone()))
 
 
 def fill(table: Tensor, pieces: Mapping[int, Sequence[int]]) -> None:

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, BertConfig, GPT2Config, PreTrainedTokeni
 from data_process.errors import DataError
 from data_process.lossless_tokenizer import train_lossless_tokenizer
 from data_process.tokenizer import load_tokenizer, train_tokenizer
-from data_process.vocabulary import extend, in_text, normalized, pieces_of, save
+from data_process.vocabulary import extend, normalized, pieces_of, save
 from data_process.vocabulary_check import compare, longer_word, sample
 
 KINDS = ["wordpiece", "bytes", "lossless", "unigram"]
@@ -35,14 +35,15 @@ def tokenizer_of(kind: str) -> Any:
         return train_tokenizer(TEXTS, 110)
     if kind == "lossless":
         return train_lossless_tokenizer(TEXTS, 360)
-    alphabet, special = pre_tokenizers.ByteLevel.alphabet(), ["<pad>", "</s>", "<unk>"]
+    options: Any = {"special_tokens": ["<pad>", "</s>", "<unk>"], "show_progress": False}
+    trainer: Any
     if kind == "bytes":
-        tokenizer, trainer = Tokenizer(models.BPE()), trainers.BpeTrainer(
-            vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False)  # fmt: skip
+        options |= {"vocab_size": 320, "initial_alphabet": pre_tokenizers.ByteLevel.alphabet()}
+        tokenizer, trainer = Tokenizer(models.BPE()), trainers.BpeTrainer(**options)
         tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(False), decoders.ByteLevel()
     else:
-        tokenizer, trainer = Tokenizer(models.Unigram()), trainers.UnigramTrainer(
-            vocab_size=100, special_tokens=special, unk_token="<unk>", show_progress=False)  # fmt: skip
+        options |= {"vocab_size": 100, "unk_token": "<unk>"}
+        tokenizer, trainer = Tokenizer(models.Unigram()), trainers.UnigramTrainer(**options)
         tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
         tokenizer.normalizer = normalizers.NFKC()
     tokenizer.train_from_iterator(TEXTS, trainer)
@@ -92,8 +93,8 @@ def test_a_word_is_one_sub_word_and_the_longer_ones_stay(kind: str) -> None:
     new, ids = extend(old, WORDS)
     for words in random_texts([*WORDS[:3], *LONGER, *OTHERS]):
         text = "".join(f" {word}" for word in words)
-        expected = [[ids[word]] if word in ids else ids_of(old, f" {word}") for word in words]
-        assert ids_of(new, text) == sum(expected, [])
+        each = ([ids[word]] if word in ids else ids_of(old, f" {word}") for word in words)
+        assert ids_of(new, text) == [number for numbers in each for number in numbers]
         assert new.decode(ids_of(new, text)).strip() == text.strip()
     assert tokens_of(new, "the (cat), cat-mat cat's category") == tokens_of(old, "the (") + (
         ["cat"] if kind == "wordpiece" else tokens_of(old, "cat")
@@ -117,8 +118,8 @@ def test_a_unigram_text_has_the_same_pieces_some_of_them_as_one() -> None:
 def test_chinese_words_between_chinese_neighbours(kind: str) -> None:
     new, _ = extend(tokenizer_of(kind), WORDS)
     for text, expected in {
-        "我用牙刷刷牙。": ["牙刷"], "用电动牙刷": ["电动牙刷"], "牙刷牙刷电动": ["牙刷", "牙刷"], "研究生命": ["研究生"],
-        "很研究很生命": ["研究", "生命"], "cat牙刷cat": ["牙刷"], "动牙 刷": [],
+        "我用牙刷刷牙。": ["牙刷"], "用电动牙刷": ["电动牙刷"], "牙刷牙刷电动": ["牙刷", "牙刷"], "动牙 刷": [],
+        "研究生命": ["研究生"], "很研究很生命": ["研究", "生命"], "cat牙刷cat": ["牙刷"],
     }.items():  # fmt: skip
         assert [token for token in tokens_of(new, text) if token in CHINESE] == expected, text
         assert new.decode(ids_of(new, text)).replace(" ", "") == text.replace(" ", "")
@@ -149,7 +150,7 @@ def test_pieces_are_those_that_the_word_had_in_a_text(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_saved_and_loaded_it_is_the_same(kind: str, tmp_path: Path) -> None:
-    new, ids = extend(tokenizer_of(kind), WORDS)
+    new, _ = extend(tokenizer_of(kind), WORDS)
     config = BertConfig if kind == "wordpiece" else GPT2Config
     config(vocab_size=len(new), bos_token_id=1, eos_token_id=1).save_pretrained(tmp_path)
     texts = [" ".join(words) for words in random_texts([*WORDS, *LONGER, *OTHERS])]
@@ -158,7 +159,7 @@ def test_saved_and_loaded_it_is_the_same(kind: str, tmp_path: Path) -> None:
         assert loaded.get_vocab() == new.get_vocab() and loaded(texts)["input_ids"] == new(texts)["input_ids"]
         assert loaded.model_input_names == new.model_input_names
     again, more = extend(loaded, ["bobcat"])
-    assert more == {"bobcat": len(new)} and ids_of(again, " cat bobcat") == ids_of(new, " cat") + [len(new)]
+    assert more == {"bobcat": len(new)} and ids_of(again, " cat bobcat") == [*ids_of(new, " cat"), len(new)]
 
 
 @pytest.mark.parametrize(("kind", "name", "model_type"), [
