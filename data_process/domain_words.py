@@ -30,6 +30,11 @@ def is_chinese(word: str) -> bool:
     return CHINESE.fullmatch(word) is not None
 
 
+def is_letter(character: str) -> bool:
+    """Whether it is a letter, a Chinese character, or a mark such as an accent that stands behind one."""
+    return unicodedata.category(character)[0] in "LM"
+
+
 def count_words(texts: Iterable[str], cut_chinese: Cut, normalize: Callable[[str], str]) -> Counter[str]:
     """How often each word occurs; in memory are the different words, not the texts.
 
@@ -48,7 +53,7 @@ def count_words(texts: Iterable[str], cut_chinese: Cut, normalize: Callable[[str
                 counts[run] += 1
     normalized: Counter[str] = Counter()
     for word, count in counts.items():
-        if all(unicodedata.category(character)[0] in "LM" for character in word):  # letters and their marks
+        if all(map(is_letter, word)):
             normalized[normalize(word)] += count
     del normalized[""]
     return normalized

@@ -85,18 +85,19 @@ def in_text(tokenizer: Any, word: str) -> str:
 
 
 def entry_of(tokenizer: Any, word: str) -> str:
-    """The word in the letters of the model's vocabulary, "Ġword"; "" if the pre-tokenizer gives it in parts."""
+    """The word in the letters of the model's vocabulary, "Ġword"; "" if there it cannot be had as one."""
     kind, backend = kind_of(tokenizer), tokenizer.backend_tokenizer
     if word != normalized(tokenizer, word):
         return ""
     if kind == "WordPiece" or (kind == "BPE" and is_chinese(word)):
         return word
-    text = in_text(tokenizer, word)
+    # Unigram finds an entry in whatever it gets; BPE must get the word alone, also out of a text
+    text, expected = (f"{word} {word}", 2) if kind == "BPE" else (in_text(tokenizer, word), 1)
     text = backend.normalizer.normalize_str(text) if backend.normalizer else text
-    parts = backend.pre_tokenizer.pre_tokenize_str(text)
-    if len(parts) != 1:
+    parts = [part for part, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+    if len(parts) != expected:
         return ""
-    return parts[0][0].removeprefix(SPACE) if is_chinese(word) else parts[0][0]
+    return parts[-1].removeprefix(SPACE) if is_chinese(word) else parts[-1]
 
 
 def pieces_of(tokenizer: Any, words: Sequence[str]) -> list[list[int]]:

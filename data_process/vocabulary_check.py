@@ -13,7 +13,7 @@ from itertools import islice
 from random import Random
 from typing import Any
 
-from .domain_words import is_chinese
+from .domain_words import is_chinese, is_letter
 from .vocabulary import kind_of, pieces_of
 
 BATCH = 256
@@ -86,11 +86,7 @@ def longer_word(text: str, start: int, end: int) -> str:
 
 def joined(a: str, b: str) -> bool:
     """Whether two neighbours belong to one word."""
-    return all(is_word_character(c) and not is_chinese(c) for c in (a, b))
-
-
-def is_word_character(character: str) -> bool:
-    return character.isalnum() or character == "_" or unicodedata.category(character)[0] == "M"
+    return all(is_letter(character) and not is_chinese(character) for character in (a, b))
 
 
 def sample(texts: Iterable[str], size: int) -> list[str]:
