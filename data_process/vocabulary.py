@@ -1,6 +1,6 @@
 """New words for a trained tokenizer: one id each, behind the old ones, and texts without them stay as they were.
 
-    new, ids = extend(tokenizer, ["melatonin", "牙刷"])          # ids == {"melatonin": 30522, "牙刷": 30523}
+    new, ids = add_words(tokenizer, ["melatonin", "牙刷"])          # ids == {"melatonin": 30522, "牙刷": 30523}
     old_pieces = pieces_of(tokenizer, ["melatonin"])            # what each was before
 
 `tokenizer.add_tokens(words)` alone finds "cat" inside "category". What is right depends on the tokenizer's model:
@@ -35,7 +35,7 @@ SPACE = "▁"
 TRIFLE, LONGER = 1e-6, 1.1  # of ways to write a text that score the same, the one with the longest new words wins
 
 
-def extend(tokenizer: Any, words: Sequence[str]) -> tuple[Any, dict[str, int]]:
+def add_words(tokenizer: Any, words: Sequence[str]) -> tuple[Any, dict[str, int]]:
     """A copy that knows the words, and the id of each in the order of the ids.
 
     Args:
@@ -48,8 +48,11 @@ def extend(tokenizer: Any, words: Sequence[str]) -> tuple[Any, dict[str, int]]:
     for word, pieces in zip(words, pieces_of(tokenizer, words), strict=True):
         if len(pieces) < 2:
             raise DataError("arguments", f"{word!r} cannot become a sub-word of this tokenizer", "words")
-    entries = [word for word in words if kind == "Unigram" or (kind == "BPE" and not is_chinese(word))]
-    tokens = [word for word in words if word not in set(entries)]
+
+    def is_entry(word: str) -> bool:
+        return kind == "Unigram" or (kind == "BPE" and not is_chinese(word))
+
+    entries, tokens = [w for w in words if is_entry(w)], [w for w in words if not is_entry(w)]
     first = max(tokenizer.get_vocab().values()) + 1
     if entries:
         add_entries(new.backend_tokenizer, {entry_of(tokenizer, word): first + n for n, word in enumerate(entries)})
@@ -74,8 +77,13 @@ def kind_of(tokenizer: Any) -> str:
 
 
 def normalized(tokenizer: Any, word: str) -> str:
-    """A word as the tokenizer sees it: in lower case for some, without the spaces that mark its beginning."""
+    """A word as the tokenizer sees it: in lower case for some, without the spaces that mark its beginning.
+
+    Several words, which cannot be added as one, stay as they are.
+    """
     normalizer = tokenizer.backend_tokenizer.normalizer
+    if len(word.split()) > 1:
+        return word
     return "".join((normalizer.normalize_str(word) if normalizer else word).replace(SPACE, " ").split())
 
 
@@ -87,7 +95,7 @@ def in_text(tokenizer: Any, word: str) -> str:
 def entry_of(tokenizer: Any, word: str) -> str:
     """The word in the letters of the model's vocabulary, "Ġword"; "" if there it cannot be had as one."""
     kind, backend = kind_of(tokenizer), tokenizer.backend_tokenizer
-    if word != normalized(tokenizer, word):
+    if len(word.split()) != 1 or word != normalized(tokenizer, word):
         return ""
     if kind == "WordPiece" or (kind == "BPE" and is_chinese(word)):
         return word

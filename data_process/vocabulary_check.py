@@ -24,7 +24,7 @@ def compare(old: Any, new: Any, ids: Mapping[str, int], texts: Iterable[str]) ->
     """Counts over the texts, and what should not be.
 
     Args:
-        ids: the new words and their ids, as `extend` returns them.
+        ids: the new words and their ids, as `add_words` returns them.
 
     Returns:
         texts, characters, subwords_before, subwords_after (without special tokens), texts_changed (their ids);

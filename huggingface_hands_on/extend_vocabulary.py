@@ -91,7 +91,7 @@ def extend(
     require(check_texts >= 1, "check_texts", "must be above 0")
     require_new(output_dir)
     from data_process.tokenizer import load_tokenizer
-    from data_process.vocabulary import extend, in_text, pieces_of, save
+    from data_process.vocabulary import add_words, in_text, pieces_of, save
     from data_process.vocabulary_check import compare, sample
     from model_utils.encoder import locate
     from model_utils.grow_embeddings import grow_embeddings, load_whole
@@ -102,7 +102,7 @@ def extend(
     chosen = listed(tokenizer, words) if words else [
         row["word"] for row in ranked(tokenizer, corpus, text_column, num_tokens, min_count, min_length, lexicon)
     ]  # fmt: skip
-    new, ids = extend(tokenizer, chosen)
+    new, ids = add_words(tokenizer, chosen)
     corpora = {"corpus": corpus} | ({"check_corpus": check_corpus} if check_corpus else {})
     texts = {name: sample(texts_of(patterns, text_column), check_texts) for name, patterns in corpora.items()}
     for name, some in texts.items():

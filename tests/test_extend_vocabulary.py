@@ -53,7 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "lexicon.txt").write_text("牙刷\n电动\n电动牙刷\n", encoding="utf-8")
-    (folder / "words.txt").write_text("Melatonin\nmelatonin\ndog\nhyperbole \n", encoding="utf-8")
+    (folder / "words.txt").write_text("Melatonin\nmelatonin\ndog\nhyperbole \nthe hyperbole\n", encoding="utf-8")
     (folder / "dog.txt").write_text("dog\n", encoding="utf-8")
     (folder / "empty.jsonl").write_text('{"text": " "}\n', encoding="utf-8")
     (folder / "full").mkdir()
@@ -143,7 +143,8 @@ def test_a_causal_model_and_an_edited_list(place: Path, tmp_path: Path, capsys: 
     run(f"{EXTEND} --model {{place}}/bytes --words {{place}}/words.txt", place, tmp_path)
     added = [row["word"] for row in rows_of(tmp_path / "out/added_words.jsonl")]
     assert added == ["Melatonin", "melatonin", "hyperbole"]
-    assert capsys.readouterr().out.startswith("1 words are left out, one sub-word already or none to add: dog\n")
+    left_out = "2 words are left out, one sub-word already or none to add: dog, the hyperbole\n"
+    assert capsys.readouterr().out.startswith(left_out)
     new, size = AutoTokenizer.from_pretrained(tmp_path / "out"), len(tokenizer_of("bytes"))
     assert new(" melatonin hyperbole")["input_ids"] == [size + 1, size + 2]
     model = GPT2LMHeadModel.from_pretrained(tmp_path / "out")

@@ -1,4 +1,4 @@
-"""data_process/vocabulary.py and vocabulary_check.py: new words are found where they should be, and nowhere else."""
+"""data_process/vocabulary.py: new words are found where they should be, and nowhere else."""
 
 import copy
 import json
@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, BertConfig, GPT2Config, PreTrainedTokenizerFast
 
 from data_process.errors import DataError
 from data_process.lossless_tokenizer import train_lossless_tokenizer
 from data_process.tokenizer import load_tokenizer, train_tokenizer
-from data_process.vocabulary import extend, normalized, pieces_of, save
-from data_process.vocabulary_check import compare, longer_word, sample
+from data_process.vocabulary import add_words, normalized, pieces_of, save
+from data_process.vocabulary_check import compare
 
 KINDS = ["wordpiece", "bytes", "lossless", "unigram"]
 CHINESE = ["牙刷", "电动牙刷", "研究", "研究生", "生命"]
@@ -70,7 +70,7 @@ def random_texts(words: list[str], count: int = 100) -> list[list[str]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_old_ids_stay_and_new_ones_follow(kind: str) -> None:
     old = tokenizer_of(kind)
-    new, ids = extend(old, WORDS)
+    new, ids = add_words(old, WORDS)
     assert sorted(ids.values()) == [*range(len(old), len(old) + len(WORDS))] and set(ids) == set(WORDS)
     assert len(new) == len(old) + len(WORDS)
     assert old.get_vocab().items() <= new.get_vocab().items()
@@ -80,17 +80,17 @@ def test_old_ids_stay_and_new_ones_follow(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_texts_without_the_words_keep_their_ids(kind: str) -> None:
     old = tokenizer_of(kind)
-    new, _ = extend(old, WORDS)
+    new, _ = add_words(old, WORDS)
     for words in random_texts([*OTHERS, "bobcat", "scatter", "(", "!", "我", "刷 牙", "研 究"]):
         for text in (" ".join(words), ",".join(words), "  ".join(words).title()):
             assert ids_of(new, text) == ids_of(old, text)
-    assert compare(old, new, extend(old, WORDS)[1], TEXTS)["texts_changed"] == 0
+    assert compare(old, new, add_words(old, WORDS)[1], TEXTS)["texts_changed"] == 0
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "bytes", "lossless"])
 def test_a_word_is_one_sub_word_and_the_longer_ones_stay(kind: str) -> None:
     old = tokenizer_of(kind)
-    new, ids = extend(old, WORDS)
+    new, ids = add_words(old, WORDS)
     for words in random_texts([*WORDS[:3], *LONGER, *OTHERS]):
         text = "".join(f" {word}" for word in words)
         each = ([ids[word]] if word in ids else ids_of(old, f" {word}") for word in words)
@@ -104,7 +104,7 @@ def test_a_word_is_one_sub_word_and_the_longer_ones_stay(kind: str) -> None:
 def test_a_unigram_text_has_the_same_pieces_some_of_them_as_one() -> None:
     """Also where a longer word begins with a new one and had a border there."""
     old = tokenizer_of("unigram")
-    new, ids = extend(old, WORDS)
+    new, ids = add_words(old, WORDS)
     pieces = dict(zip(ids.values(), pieces_of(old, list(ids)), strict=True))
     for words in random_texts([*WORDS, *LONGER, *OTHERS]):
         text = " ".join(words)
@@ -116,7 +116,7 @@ def test_a_unigram_text_has_the_same_pieces_some_of_them_as_one() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_chinese_words_between_chinese_neighbours(kind: str) -> None:
-    new, _ = extend(tokenizer_of(kind), WORDS)
+    new, _ = add_words(tokenizer_of(kind), WORDS)
     for text, expected in {
         "我用牙刷刷牙。": ["牙刷"], "用电动牙刷": ["电动牙刷"], "牙刷牙刷电动": ["牙刷", "牙刷"], "动牙 刷": [],
         "研究生命": ["研究生"], "很研究很生命": ["研究", "生命"], "cat牙刷cat": ["牙刷"],
@@ -128,11 +128,11 @@ def test_chinese_words_between_chinese_neighbours(kind: str) -> None:
 def test_capitals_and_accents_follow_the_normalizer() -> None:
     old = tokenizer_of("wordpiece")
     assert normalized(old, "Caт\u0301 ") == "caт" and normalized(old, "牙刷") == "牙刷"
-    new, ids = extend(old, ["cat"])
+    new, ids = add_words(old, ["cat"])
     assert ids_of(new, "CAT Cat cát 我cat牙") == [ids["cat"]] * 3 + [*ids_of(old, "我"), ids["cat"], *ids_of(old, "牙")]
-    new, ids = extend(tokenizer_of("bytes"), ["cat"])
+    new, ids = add_words(tokenizer_of("bytes"), ["cat"])
     assert ids_of(new, " cat Cat") == [ids["cat"], *ids_of(tokenizer_of("bytes"), " Cat")]
-    new, ids = extend(tokenizer_of("unigram"), ["cat"])
+    new, ids = add_words(tokenizer_of("unigram"), ["cat"])
     assert ids["cat"] in ids_of(new, "the ｃat")
 
 
@@ -150,7 +150,7 @@ def test_pieces_are_those_that_the_word_had_in_a_text(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_saved_and_loaded_it_is_the_same(kind: str, tmp_path: Path) -> None:
-    new, _ = extend(tokenizer_of(kind), WORDS)
+    new, _ = add_words(tokenizer_of(kind), WORDS)
     config = BertConfig if kind == "wordpiece" else GPT2Config
     config(vocab_size=len(new), bos_token_id=1, eos_token_id=1).save_pretrained(tmp_path)
     texts = [" ".join(words) for words in random_texts([*WORDS, *LONGER, *OTHERS])]
@@ -158,7 +158,7 @@ def test_saved_and_loaded_it_is_the_same(kind: str, tmp_path: Path) -> None:
     for loaded in (AutoTokenizer.from_pretrained(tmp_path), load_tokenizer(str(tmp_path))):
         assert loaded.get_vocab() == new.get_vocab() and loaded(texts)["input_ids"] == new(texts)["input_ids"]
         assert loaded.model_input_names == new.model_input_names
-    again, more = extend(loaded, ["bobcat"])
+    again, more = add_words(loaded, ["bobcat"])
     assert more == {"bobcat": len(new)} and ids_of(again, " cat bobcat") == [*ids_of(new, " cat"), len(new)]
 
 
@@ -176,7 +176,7 @@ def test_classes_that_make_their_own_tokenizer_of_the_file(
     file.write_text(json.dumps(json.loads(file.read_text()) | {"tokenizer_class": name}))
     old = load_tokenizer(str(tmp_path))
     assert type(old).__name__ == name
-    new, ids = extend(old, ["cat", "牙刷"])
+    new, ids = add_words(old, ["cat", "牙刷"])
     texts = ["the cat sat", "我用牙刷", "a bobcat"]
     save(new, tmp_path, texts)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
@@ -189,7 +189,7 @@ def test_classes_that_make_their_own_tokenizer_of_the_file(
 def test_why_bpe_needs_more_than_save_pretrained(tmp_path: Path) -> None:
     """GPT2Tokenizer takes over vocabulary and merges of tokenizer.json, and nothing else of the model."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
-    new, ids = extend(tokenizer_of("bytes"), ["cat"])
+    new, ids = add_words(tokenizer_of("bytes"), ["cat"])
     new.save_pretrained(tmp_path)
     file = tmp_path / "tokenizer_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"tokenizer_class": "GPT2Tokenizer"}))
@@ -201,7 +201,7 @@ def test_tokens_added_before_keep_their_ids_when_loaded(tmp_path: Path) -> None:
     for kind in ("bytes", "unigram"):
         old = copy.deepcopy(tokenizer_of(kind))
         old.add_tokens(["<user>", "<bot>"])
-        new, ids = extend(old, ["cat", "牙刷"])
+        new, ids = add_words(old, ["cat", "牙刷"])
         save(new, tmp_path, ["<user> cat 牙刷 <bot>"])
         assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == old.get_vocab() | {
             token: number for token, number in new.get_vocab().items() if number in ids.values()}  # fmt: skip
@@ -210,14 +210,14 @@ def test_tokens_added_before_keep_their_ids_when_loaded(tmp_path: Path) -> None:
 def test_what_cannot_be_added_is_named() -> None:
     for kind, word in (("wordpiece", "dog"), ("wordpiece", "Cat"), ("bytes", "cat-mat"), ("unigram", "cat ш")):
         with pytest.raises(DataError, match=f"words: '{word}' cannot become a sub-word of this tokenizer"):
-            extend(tokenizer_of(kind), ["hyper", word])
+            add_words(tokenizer_of(kind), ["hyper", word])
     assert pieces_of(tokenizer_of("unigram"), ["шш"]) == [[]], "its pieces are unknown"
     words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"a": 0, "b": 1}, "a")))
     with pytest.raises(DataError, match="its tokenizer is WordLevel"):
-        extend(words, ["cat"])
+        add_words(words, ["cat"])
     whole = Tokenizer(models.BPE({"a": 0, "b": 1}, []))
     with pytest.raises(DataError, match="its tokenizer is BPE without a pre-tokenizer"):
-        extend(PreTrainedTokenizerFast(tokenizer_object=whole), ["cat"])
+        add_words(PreTrainedTokenizerFast(tokenizer_object=whole), ["cat"])
     whole.pre_tokenizer = pre_tokenizers.Metaspace(split=False)  # texts are not cut into words
     assert pieces_of(PreTrainedTokenizerFast(tokenizer_object=whole), ["ab"]) == [[]]
 
@@ -225,73 +225,7 @@ def test_what_cannot_be_added_is_named() -> None:
 def test_another_tokenizer_after_loading_is_an_error(tmp_path: Path) -> None:
     """For a few kinds of models AutoTokenizer makes a class of its own whatever the files say: Chinese words only."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
-    new, _ = extend(tokenizer_of("bytes"), ["cat", "牙刷"])
+    new, _ = add_words(tokenizer_of("bytes"), ["cat", "牙刷"])
     save(new, tmp_path, ["the dog", "我用牙刷"])
     with pytest.raises(DataError, match="its tokenizer is another one when saved and loaded: 'a cat'"):
         save(new, tmp_path, ["the dog", "a cat"])
-
-
-# ------------------------------------------------------------------------------------------------------------ check
-
-
-def add_plainly(kind: str, words: list[str]) -> tuple[Any, dict[str, int]]:
-    """What `tokenizer.add_tokens` alone does."""
-    new = copy.deepcopy(tokenizer_of(kind))
-    new.add_tokens([AddedToken(word) for word in words])
-    return new, {word: new.convert_tokens_to_ids(word) for word in words}
-
-
-def test_the_check_finds_words_inside_words() -> None:
-    old = tokenizer_of("wordpiece")
-    report = compare(old, *add_plainly("wordpiece", ["cat"]), ["a cat", "the category, the category", "the dog"])
-    assert report["violations"] == ["'cat' is used inside 'category'"] and report["num_violations"] == 1
-    assert report["texts_changed"] == 2 and report["neighbours_changed"] == 1
-    report = compare(tokenizer_of("unigram"), *extend(tokenizer_of("unigram"), ["cat"]), ["a cat, cats", "a bobcat"])
-    assert report["violations"] == ["'cat' is used inside 'cats'"] and report["texts_changed"] == 1
-
-
-def test_the_check_finds_lost_and_new_spaces() -> None:
-    report = compare(tokenizer_of("unigram"), *add_plainly("unigram", ["牙刷"]), ["我牙刷刷牙"])
-    assert report["violations"] == ["decodes to '我牙刷 刷牙', not to '我牙刷刷牙'"]
-    old = copy.deepcopy(tokenizer_of("bytes"))
-    old.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    assert compare(old, *extend(old, ["牙刷"]), ["我牙刷刷牙"])["violations"] == [
-        "decodes to ' 我牙刷 刷牙', not to ' 我牙刷刷牙'"
-    ]
-
-
-def test_the_check_finds_other_sub_words_in_old_texts() -> None:
-    old = tokenizer_of("bytes")
-    state = json.loads(old.backend_tokenizer.to_str())
-    state["model"]["merges"] = []
-    new = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)), pad_token="<pad>")
-    [violation] = compare(old, new, {}, ["the dog", "x"])["violations"]
-    assert violation == "has no new word, but other sub-words: 'the dog'"
-
-
-def test_the_check_counts() -> None:
-    old = tokenizer_of("wordpiece")
-    texts = ["a cat sat", "cat€", "the dog", "ш cat", "ca\u0301t"] * 100  # more than a batch; € is no word character
-    new, ids = extend(old, ["cat"])
-    report = compare(old, new, ids, iter(texts))
-    before, after = (sum(len(ids_of(tokenizer, text)) for text in texts) for tokenizer in (old, new))
-    assert report == {
-        "texts": 500, "characters": sum(map(len, texts)), "subwords_before": before, "subwords_after": after,
-        "texts_changed": 400, "neighbours_changed": 100, "num_violations": 0, "violations": [],
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "part", "expected"), [
-    ("a category b", "cat", "category"), ("a category b", " category", ""), ("bobcat", "cat", "bobcat"),
-    ("(cat)", "cat", ""), ("cat", "cat", ""), ("_cat2", "cat", ""), ("我cat牙", "cat", ""),
-    ("用牙刷刷", "牙刷", ""), ("cat\u0301s", "cat", "cat\u0301s"), ("cat\u0301 s", "cat", ""),
-])  # fmt: skip
-def test_the_word_around_a_part_of_a_text(text: str, part: str, expected: str) -> None:
-    assert longer_word(text, text.index(part), text.index(part) + len(part)) == expected
-
-
-def test_a_sample_is_all_or_a_fair_part() -> None:
-    texts = [str(number) for number in range(100)]
-    assert sample(iter(texts), 100) == texts and sample(iter(texts), 7) == sample(iter(texts), 7)
-    found = sample(iter(texts), 50)
-    assert len(set(found)) == 50 and 15 < sum(int(text) < 50 for text in found) < 35
