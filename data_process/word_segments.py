@@ -11,9 +11,11 @@ https://arxiv.org/abs/1904.09223).
 Copy together with: errors.py.
 """
 
-import logging
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -49,27 +51,36 @@ def load_segmenter(name: str | None, lexicon: str | None = None) -> Segmenter | 
 
     Raises: DataError if jieba is not installed, or for a lexicon that cannot be read.
     """
-    by_jieba = load_jieba() if name == "jieba" else None
+    by_jieba = jieba_words if name == "jieba" else None
+    if by_jieba:
+        jieba_tokenizer()
     by_list = Lexicon(read_lexicon(lexicon)) if lexicon else None
     return Joined(by_jieba, by_list) if by_jieba and by_list else by_jieba or by_list
 
 
-def load_jieba() -> Segmenter:
-    try:
-        import jieba
-    except ImportError:
-        raise DataError("arguments", "jieba is not installed: pip install jieba", "segmenter") from None
-    jieba.setLogLevel(logging.WARNING)
-    return jieba_words
-
-
-def jieba_words(text: str) -> Iterable[tuple[int, int]]:
+def jieba_words(text: str) -> Iterator[tuple[int, int]]:
     """Words of two characters or more, without white space: jieba takes a row of spaces for one."""
-    import jieba
-
-    for word, first, end in jieba.tokenize(text):
+    for word, first, end in jieba_tokenizer().tokenize(text):
         if end - first > 1 and not word.isspace():
             yield first, end
+
+
+@cache
+def jieba_tokenizer() -> Any:
+    """Raises DataError if jieba is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its source has escapes that Python warns about
+        try:
+            import jieba
+        except ImportError:
+            message = "Chinese texts are cut into words by jieba, or by a list of words (lexicon): pip install jieba"
+            raise DataError("arguments", message) from None
+    jieba.setLogLevel("WARNING")
+    tokenizer = jieba.Tokenizer()
+    with TemporaryDirectory() as folder:  # else it reads and leaves a file where everybody may write
+        tokenizer.tmp_dir = folder
+        tokenizer.initialize()
+    return tokenizer
 
 
 def read_lexicon(path: str) -> list[str]:
@@ -111,18 +122,18 @@ class Lexicon:
 
 def glued(text: str, place: int) -> bool:
     """Whether the characters before and at this place belong to one word of an alphabet."""
-    return 0 < place < len(text) and all(c.isalnum() and not is_chinese(c) for c in text[place - 1 : place + 1])
+    return 0 < place < len(text) and all(c.isalnum() and not is_unspaced(c) for c in text[place - 1 : place + 1])
 
 
-def is_chinese(character: str) -> bool:
+def is_unspaced(character: str) -> bool:
     """Of a script that puts no spaces between words: Han characters, kana."""
     return any(first <= character <= last for first, last in ("぀ヿ", "㐀鿿", "豈\ufaff", "\U00020000\U0003ffff"))
 
 
-def chinese_share(texts: Iterable[str]) -> float:
+def unspaced_share(texts: Iterable[str]) -> float:
     """Of all characters."""
     joined = "".join(texts)
-    return sum(map(is_chinese, joined)) / max(1, len(joined))
+    return sum(map(is_unspaced, joined)) / max(1, len(joined))
 
 
 class Joined:

@@ -105,14 +105,14 @@ def choose_segmenter(args: Any, corpus: Any) -> tuple[Any, str]:
 
     from data_process.corpus import read_columns
     from data_process.feature_cache import content_hash
-    from data_process.word_segments import chinese_share, load_segmenter
+    from data_process.word_segments import load_segmenter, unspaced_share
 
     name = args.segmenter
     if args.masking == "token" or name == "none":
         name = ""
     elif name == "auto":
         texts = ["".join(columns) for _, columns in islice(read_columns(corpus.files, corpus.columns), 200)]
-        name = "jieba" if chinese_share(texts) > 0.1 else ""
+        name = "jieba" if unspaced_share(texts) > 0.1 else ""
     lexicon = args.lexicon if args.masking != "token" else None
     return load_segmenter(name, lexicon), f"{name} {content_hash(lexicon) if lexicon else ''}"
 

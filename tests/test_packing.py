@@ -1,10 +1,13 @@
 """data_process/packing.py and word_segments.py: nothing is lost, blocks are full, words are where they should be."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_process import word_segments
 from data_process.errors import DataError
 from data_process.packing import PAD, PIECE, SECOND, TEXT, WORD, BlockEncoder, fit, pack, word_numbers
 from data_process.tokenizer import train_tokenizer
@@ -179,6 +182,7 @@ def test_a_word_that_begins_with_an_unknown_character_is_none_of_the_word_before
 
 
 def test_jieba_is_asked_for_by_name(monkeypatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "jieba", None)
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    word_segments.jieba_tokenizer.cache_clear()
     with pytest.raises(DataError, match="pip install jieba"):
         load_segmenter("jieba")
