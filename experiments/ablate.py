@@ -29,7 +29,7 @@ from config import ConfigError, get_args
 
 from .cost import ratios, step_seconds
 from .runs import Run, run_all
-from .variants import split_toggles
+from .variants import folder_name, split_toggles
 
 EXACT = "sentence_accuracy"
 
@@ -42,9 +42,10 @@ def ablate(argv: Sequence[str], seeds: int = 5, parallel: int = 1) -> dict[str, 
     if seeds < 2 and not folds:
         raise ConfigError("command line: seeds: give at least 2, a single one shows no spread")
     places = [("fold", str(i)) for i in range(folds)] or [("seed", str(i)) for i in range(1, seeds + 1)]
+    part = "eval" if folds else "test"
     runs = {
         name: [
-            Run([*rest, *options, f"--{kind}", value], output / name / f"{kind}-{value}", "eval" if folds else "test")
+            Run([*rest, *options, f"--{kind}", value], output / folder_name(name) / f"{kind}-{value}", part)
             for kind, value in places
         ]
         for name, options in variants.items()

@@ -28,6 +28,11 @@ def split_toggles(argv: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]
     return rest, variants
 
 
+def folder_name(variant: str) -> str:
+    """Values may be paths."""
+    return variant.replace("/", "_")
+
+
 def option(part: str, args: Arguments) -> list[str]:
     name, equals, value = part.partition("=")
     kinds = {field.name: field.type for field in dataclasses.fields(Arguments)}

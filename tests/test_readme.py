@@ -17,6 +17,8 @@ from config import get_args
 from data_process.sample_data import generate
 from experiments import ablate, cost, search
 from experiments.folds import run_folds
+from huggingface_hands_on.continue_pretrain_task import continue_pretraining
+from huggingface_hands_on.pretrain_from_scratch import pretrain_from_scratch
 from tests.raw_examples import EXAMPLES
 from tests.sample_job import in_this_process
 
@@ -137,7 +139,14 @@ def test_the_side_scripts_run(sandbox, tmp_path, monkeypatch, capsys):
     (tmp_path / "faq.jsonl").write_text(questions, encoding="utf-8")
     places = {"raw/cluener": tmp_path / "raw/cluener", "data/cluener": tmp_path / "cluener",
               "output/index": tmp_path / "index", "output/stsb_zh_embedding": sandbox / "run",
-              "data/faq.jsonl": tmp_path / "faq.jsonl"}  # fmt: skip
+              "data/faq.jsonl": tmp_path / "faq.jsonl", "data/medical.jsonl": tmp_path / "corpus.jsonl",
+              "data/corpus_zh_*/train.jsonl": tmp_path / "corpus.jsonl", "bert-base-chinese": sandbox / "run/best/encoder",
+              **{f"output/{name}": tmp_path / name for name in ("medical_words", "tokenizer_zh", "medical_bert")},
+              }  # fmt: skip
+    texts = "\n".join(json.dumps({"text": " ".join(record["tokens"])}) for record in generate(60))
+    (tmp_path / "corpus.jsonl").write_text(texts, encoding="utf-8")
+    pretrained = ["--corpus", str(tmp_path / "corpus.jsonl"), "--cache_dir", str(tmp_path / "cache"), "--max_steps", "1"]
+    said: dict[str, list[str]] = {}
     for command in SIDE:
         for name, here in places.items():
             command = command.replace(name, str(here))
@@ -155,13 +164,20 @@ def test_the_side_scripts_run(sandbox, tmp_path, monkeypatch, capsys):
             pytest.importorskip("optuna", reason="pip install optuna")
             assert main.run([*words, *small(tmp_path, "search"), "--trials", "1"], search.report) == 0
             assert (tmp_path / "search/search.json").exists()
+        elif module.endswith("continue_pretrain_task"):
+            assert main.run([*words, *pretrained], continue_pretraining) == 0
+        elif module.endswith("pretrain_from_scratch"):
+            words += ["--eval_corpus", str(tmp_path / "corpus.jsonl"), "--tokenizer", str(tmp_path / "tokenizer_zh")]
+            assert main.run([*words, *pretrained, "--output_dir", str(tmp_path / "zh")], pretrain_from_scratch) == 0
         else:
             place = f"{module}.__main__" if module == "data_process" else module
             assert importlib.import_module(place).main(words) in (0, None), command
+        said[command] = capsys.readouterr().out.splitlines()
     assert (tmp_path / "cluener" / "train.jsonl").exists()
-    hits = capsys.readouterr().out.splitlines()[-5:]
+    [hits] = [lines for command, lines in said.items() if "--query" in command]
     asked = {json.loads(line)["question"] for line in questions.splitlines()}
-    assert all(hit.split(maxsplit=2)[2] in asked for hit in hits), "score, number of the record, its text"
+    assert len(hits) == 5 and all(hit.split(maxsplit=2)[2] in asked for hit in hits), "score, number, text"
+    assert (tmp_path / "medical_bert/last/model.safetensors").exists() and (tmp_path / "zh/best/config.json").exists()
 
 
 def test_the_other_commands(tmp_path):
