@@ -137,15 +137,21 @@ def test_the_side_scripts_run(sandbox, tmp_path, monkeypatch, capsys):
         (tmp_path / "raw" / "cluener" / name).write_text(content, encoding="utf-8")
     questions = "\n".join(json.dumps({"question": " ".join(record["tokens"])}) for record in generate(20))
     (tmp_path / "faq.jsonl").write_text(questions, encoding="utf-8")
-    places = {"raw/cluener": tmp_path / "raw/cluener", "data/cluener": tmp_path / "cluener",
-              "output/index": tmp_path / "index", "output/stsb_zh_embedding": sandbox / "run",
-              "data/faq.jsonl": tmp_path / "faq.jsonl", "data/medical.jsonl": tmp_path / "corpus.jsonl",
-              "data/corpus_zh_*/train.jsonl": tmp_path / "corpus.jsonl", "bert-base-chinese": sandbox / "run/best/encoder",
-              **{f"output/{name}": tmp_path / name for name in ("medical_words", "tokenizer_zh", "medical_bert")},
-              }  # fmt: skip
     texts = "\n".join(json.dumps({"text": " ".join(record["tokens"])}) for record in generate(60))
     (tmp_path / "corpus.jsonl").write_text(texts, encoding="utf-8")
-    pretrained = ["--corpus", str(tmp_path / "corpus.jsonl"), "--cache_dir", str(tmp_path / "cache"), "--max_steps", "1"]
+    pretrained = ["--corpus", str(tmp_path / "corpus.jsonl"), "--cache_dir", str(tmp_path / "cache")]
+    pretrained += ["--max_steps", "1"]
+    places = {
+        "raw/cluener": tmp_path / "raw/cluener",
+        "data/cluener": tmp_path / "cluener",
+        "output/index": tmp_path / "index",
+        "output/stsb_zh_embedding": sandbox / "run",
+        "data/faq.jsonl": tmp_path / "faq.jsonl",
+        "data/medical.jsonl": tmp_path / "corpus.jsonl",
+        "data/corpus_zh_*/train.jsonl": tmp_path / "corpus.jsonl",
+        "bert-base-chinese": sandbox / "run/best/encoder",
+        **{f"output/{name}": tmp_path / name for name in ("medical_words", "tokenizer_zh", "medical_bert")},
+    }
     said: dict[str, list[str]] = {}
     for command in SIDE:
         for name, here in places.items():
