@@ -1,7 +1,7 @@
 """The words of BERT, counted in one pass over the texts, and the two vocabularies learnt from them.
 
     words = count_words(texts, normalizer, pre_tokenizer)           # {"play": 3, "歌": 1}
-    vocab = wordpiece_vocab(words, 30000, special=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    vocab = wordpiece_vocab(words, ["[PAD]", "[UNK]"], min_frequency=2, vocab_size=30000)
 
 WordPiece as in tokenizers, whose trainer has two traps: it numbers the ##characters in an order that is another in
 every process and breaks ties by these numbers; and it normalises and cuts every occurrence of a word anew. Here each
@@ -41,18 +41,18 @@ def count_words(texts: Iterable[str], normalizer: Any, pre_tokenizer: Any) -> Co
 
 
 def wordlevel_vocab(
-    words: Mapping[str, int], vocab_size: int, special: Sequence[str], min_frequency: int = 2
+    words: Mapping[str, int], special: Sequence[str], min_frequency: int, vocab_size: int
 ) -> dict[str, int]:
     """Word -> number: the special tokens, then the most frequent words; of equally frequent ones the first in order."""
-    common = sorted((word for word, count in words.items() if count >= min_frequency), key=lambda w: (-words[w], w))
-    tokens = list(dict.fromkeys([*special, *common]))[:vocab_size]
-    return {token: number for number, token in enumerate(tokens)}
+    common = [word for word, count in words.items() if count >= min_frequency and word not in special]
+    common.sort(key=lambda word: (-words[word], word))
+    room = max(0, vocab_size - len(special))
+    return {token: number for number, token in enumerate([*special, *common[:room]])}
 
 
 def wordpiece_vocab(
-    words: Mapping[str, int], vocab_size: int, special: Sequence[str], min_frequency: int = 2,
-    show_progress: bool = False,
-) -> dict[str, int]:  # fmt: skip
+    words: Mapping[str, int], special: Sequence[str], min_frequency: int, vocab_size: int, show_progress: bool = False
+) -> dict[str, int]:
     """Sub-word -> number: special tokens, ##characters, characters, then merges in the order in which they were made.
 
     It is larger than vocab_size only if special tokens and characters alone are.

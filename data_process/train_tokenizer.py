@@ -1,37 +1,34 @@
-r"""A tokenizer trained on texts: word-level, WordPiece, BPE, byte-level BPE or Unigram; Chinese, English, mixed.
+"""A tokenizer trained on texts: word-level, WordPiece, BPE, byte-level BPE or Unigram; Chinese, English, mixed.
 
     tokenizer = learn_tokenizer(texts, "wordpiece", vocab_size=30000)       # any iterable, read once
     tokenizer.save_pretrained("folder")                                     # AutoTokenizer.from_pretrained("folder")
 
 The same texts give the same tokenizer in every process. No token holds both Chinese characters and anything else.
 
-| model | what it is | unknown characters | decoding gives back |
+| model | what it is | a character it does not know | decoding gives back |
 |---|---|---|---|
-| wordlevel | words as BERT cuts them, Chinese by character | [UNK] for the word | words, with other spaces |
-| wordpiece | BERT's (arXiv 1810.04805): sub-words of these words | [UNK] for the word | the same |
-| bpe | arXiv 1508.07909 with Llama's bytes: sub-words, Chinese of several characters | spelled in bytes | the text |
-| byte_level_bpe | GPT-2's: the same over bytes, so nothing is unknown | cannot be | the text |
-| unigram | arXiv 1804.10959, SentencePiece's default | [UNK] for the characters | the text, but for a space before it |
+| wordlevel | words as BERT cuts them, Chinese by character | makes the word unknown | words, with other spaces |
+| wordpiece | BERT's (arXiv 1810.04805): sub-words of these words | makes the word unknown | the same |
+| bpe | arXiv 1508.07909, Llama's way: sub-words, also of several Chinese characters | is spelled in bytes | the text |
+| byte_level_bpe | GPT-2's: the same over bytes | there is none | the text |
+| unigram | arXiv 1804.10959, as SentencePiece | is unknown | the text, but for a space at its start |
 
-Words of Chinese (jieba) are none of the options: that cut is Python, which a tokenizer.json cannot hold.
+Words of Chinese, as jieba cuts them, are none of the options: that would be Python, which a tokenizer.json cannot hold.
 
-Copy together with: bert_words.py, errors.py.
+Copy together with: tokenizer_pipelines.py, bert_words.py, errors.py.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Literal
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from .bert_words import count_words, wordlevel_vocab, wordpiece_vocab
 from .errors import DataError
-
-Model = Literal["wordlevel", "wordpiece", "bpe", "byte_level_bpe", "unigram"]
-Style = Literal["bert", "roberta", "gpt"]
-UnicodeForm = Literal["nfc", "nfkc", "none"]
+from .tokenizer_pipelines import OF_BERT, normalizer_of, pipeline
 
 # style -> special tokens, in the order of their numbers; one text; two texts
 STYLES: dict[str, tuple[dict[str, str], str, str]] = {
@@ -44,19 +41,14 @@ STYLES: dict[str, tuple[dict[str, str], str, str]] = {
             "$A", "$A $B"),
 }  # fmt: skip
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
-SPACE = "▁"
-# GPT-2's words, with Chinese characters apart from other letters, from digits, and from the space before them
-WORDS = Regex(
-    r"'(?:[sdmt]|ll|ve|re)|\p{Han}+| ?[\p{L}&&\P{Han}]+| ?[\p{N}&&\P{Han}]+| ?[^\s\p{L}\p{N}\p{Han}]+|\s+(?!\S)|\s+"
-)
 
 
 def learn_tokenizer(
     texts: Iterable[str],
-    model: Model,
+    model: Literal["wordlevel", "wordpiece", "bpe", "byte_level_bpe", "unigram"],
     vocab_size: int,
-    style: Style = "bert",
-    unicode_form: UnicodeForm = "nfc",
+    style: Literal["bert", "roberta", "gpt"] = "bert",
+    unicode_form: Literal["nfc", "nfkc", "none"] = "nfc",
     lowercase: bool = False,
     strip_accents: bool = False,
     min_frequency: int = 2,
@@ -80,11 +72,17 @@ def learn_tokenizer(
     names, single, pair = STYLES[style]
     special = list(dict.fromkeys([*names.values(), *special_tokens]))
     normalizer = normalizer_of(model, unicode_form, lowercase, strip_accents)
-    learned = learn_model(model, at_least_one(texts), vocab_size, special, names["unk_token"], normalizer,
-                          min_frequency, show_progress)  # fmt: skip
+    options: dict[str, Any] = {"vocab_size": vocab_size, "show_progress": show_progress}
+    texts = at_least_one(texts)
+    if model in OF_BERT:
+        learned = learn_words(model, texts, normalizer, special, names["unk_token"], min_frequency, options)
+    elif model == "unigram":
+        learned = learn_unigram(texts, normalizer, special, names["unk_token"], options)
+    else:
+        learned = learn_bpe(model, texts, normalizer, special, options | {"min_frequency": min_frequency})
     tokenizer = pipeline(model, learned, normalizer)
     if tokenizer.get_vocab_size() > vocab_size:
-        raise too_small(vocab_size, f"{tokenizer.get_vocab_size():,} are needed")
+        raise too_small(vocab_size, f"give at least {tokenizer.get_vocab_size()}")
     tokenizer.post_processor = processors.TemplateProcessing(
         single=single, pair=pair, special_tokens=[(token, number) for number, token in enumerate(special)]
     )
@@ -103,90 +101,59 @@ def at_least_one(texts: Iterable[str]) -> Iterable[str]:
     return chain([first], remaining)
 
 
-def too_small(vocab_size: int, needed: str) -> DataError:
-    message = f"{vocab_size} is too small for the special tokens and every character of the texts; {needed}"
+def too_small(vocab_size: int, hint: str) -> DataError:
+    message = f"{vocab_size} is too small for the special tokens and every character of the texts; {hint}"
     return DataError("arguments", message, "vocab_size")
 
 
-def normalizer_of(model: str, unicode_form: str, lowercase: bool, strip_accents: bool) -> Any:
-    steps = {"nfc": [normalizers.NFC()], "nfkc": [normalizers.NFKC()], "none": []}[unicode_form]
-    if model in ("wordlevel", "wordpiece"):
-        bert = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
-        return normalizers.Sequence([*steps, bert])
-    if strip_accents:
-        steps += [normalizers.NFD(), normalizers.StripAccents(), normalizers.NFC()]
-    if lowercase:
-        steps.append(normalizers.Lowercase())
-    if model == "unigram":  # a word is the same at the start of a text and behind a space; Chinese has no spaces
-        steps.append(normalizers.Replace(Regex(r"\A(?=[^\s\p{Han}])"), " "))
-    return normalizers.Sequence(steps)
-
-
-def pipeline(name: str, model: Any, normalizer: Any) -> Tokenizer:
-    """Everything but special tokens."""
-    tokenizer = Tokenizer(model)
-    tokenizer.normalizer = normalizer
-    if name in ("wordlevel", "wordpiece"):
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece()
-        return tokenizer
-    words = pre_tokenizers.Split(WORDS, "isolated")
-    if name == "byte_level_bpe":
-        marks: Any = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-        tokenizer.decoder = decoders.ByteLevel()
-    else:
-        marks = pre_tokenizers.Metaspace(SPACE, prepend_scheme="never", split=False)
-        tokenizer.decoder = decoders.Metaspace(SPACE, prepend_scheme="always")  # takes one space from the start
-    if name == "bpe":
-        tokenizer.decoder = decoders.Sequence([decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, marks])
-    return tokenizer
-
-
-def learn_model(
-    name: str, texts: Iterable[str], vocab_size: int, special: list[str], unknown: str, normalizer: Any,
-    min_frequency: int, show_progress: bool,
+def learn_words(
+    name: str, texts: Iterable[str], normalizer: Any, special: list[str], unknown: str, min_frequency: int,
+    options: dict[str, Any],
 ) -> Any:  # fmt: skip
-    """The vocabulary, and the merges or scores that go with it, as a model of tokenizers."""
-    common: dict[str, Any] = {"vocab_size": vocab_size, "show_progress": show_progress}
-    if name in ("wordlevel", "wordpiece"):
-        words = count_words(texts, normalizer, pre_tokenizers.BertPreTokenizer())
-        if name == "wordlevel":
-            return models.WordLevel(wordlevel_vocab(words, vocab_size, special, min_frequency), unk_token=unknown)
-        vocab = wordpiece_vocab(words, special=special, min_frequency=min_frequency, **common)
-        return models.WordPiece(vocab, unk_token=unknown)
-    if name == "unigram":
-        tokenizer = pipeline(name, models.Unigram(), normalizer)
-        try:
-            tokenizer.train_from_iterator(
-                texts, trainers.UnigramTrainer(special_tokens=special, unk_token=unknown, **common)
-            )
-        except Exception as error:
-            if "not large enough" in str(error):  # tokenizers has no kinds of errors
-                raise too_small(vocab_size, "give more") from None
-            raise
-        return models.Unigram(settled(json.loads(tokenizer.to_str())["model"]["vocab"], special), special.index(unknown))
-    # a piece "<0x41>" in a text is none: these are tokens of the model, not special ones of the tokenizer below
+    words = count_words(texts, normalizer, pre_tokenizers.BertPreTokenizer())
+    if name == "wordpiece":
+        return models.WordPiece(wordpiece_vocab(words, special, min_frequency, **options), unk_token=unknown)
+    vocab = wordlevel_vocab(words, special, min_frequency, options["vocab_size"])
+    return models.WordLevel(vocab, unk_token=unknown)
+
+
+def learn_bpe(name: str, texts: Iterable[str], normalizer: Any, special: list[str], options: dict[str, Any]) -> Any:
     tokenizer = pipeline(name, models.BPE(), normalizer)
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
-        special_tokens=special + (BYTES if name == "bpe" else []), min_frequency=min_frequency,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet() if name == "byte_level_bpe" else [], **common,
-    ))  # fmt: skip
-    learned = tokenizer.model
+    if name == "bpe":  # special for this trainer only, that they come first: "<0x41>" in a text stays six characters
+        trainer = trainers.BpeTrainer(special_tokens=special + BYTES, **options)
+    else:
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet, **options)
+    tokenizer.train_from_iterator(texts, trainer)
+    learned: Any = tokenizer.model
     learned.byte_fallback = name == "bpe"
     return learned
 
 
-def settled(pieces: list[list[Any]], special: list[str]) -> list[tuple[str, float]]:
-    """The scores that the trainer meant, without what chance added: sums in another order in every process, and
-    steps of 0.0001, in any order, between characters that it saw too rarely to score.
+def learn_unigram(
+    texts: Iterable[str], normalizer: Any, special: list[str], unknown: str, options: dict[str, Any]
+) -> Any:
+    tokenizer = pipeline("unigram", models.Unigram(), normalizer)
+    trainer = trainers.UnigramTrainer(special_tokens=special, unk_token=unknown, **options)
+    try:
+        tokenizer.train_from_iterator(texts, trainer)
+    except Exception as error:
+        if "not large enough" not in str(error):  # tokenizers has one kind of error for all
+            raise
+        raise too_small(options["vocab_size"], "give more") from None
+    pieces = json.loads(tokenizer.to_str())["model"]["vocab"]
+    return models.Unigram(settled(pieces, special), special.index(unknown))
+
+
+def settled(pieces: Iterable[tuple[str, float]], special: Sequence[str]) -> list[tuple[str, float]]:
+    """The same pieces without what is another in every process: the trainer's sums differ in their last digits, and
+    characters too rare for a score get the lowest one plus steps of 0.0001, in any order.
     """
     scores = {piece: score for piece, score in pieces if piece not in special}
-    single = [piece for piece in scores if len(piece) == 1]
+    characters = [piece for piece in scores if len(piece) == 1]
     lowest = min(scores.values())
-    for piece in single:
-        if scores[piece] < lowest + 0.0001 * len(single):
-            scores[piece] = lowest
-    rounded = {piece: round(score, 4) for piece, score in scores.items()}
-    ordered = sorted(rounded.items(), key=lambda item: (-item[1], item[0]))
-    return [(token, 0.0) for token in special] + ordered
+    for character in characters:
+        if scores[character] < lowest + 0.0001 * len(characters):
+            scores[character] = lowest
+    rounded = [(piece, round(score, 4)) for piece, score in scores.items()]
+    return [(token, 0.0) for token in special] + sorted(rounded, key=lambda item: (-item[1], item[0]))
