@@ -92,7 +92,7 @@ def random_texts(seed: int, count: int) -> list[str]:
 
 @pytest.mark.parametrize("name", ["wordpiece", "bpe", "byte_level_bpe", "unigram"])
 def test_figures_are_those_of_counting_text_by_text(name: Any, two_words: None) -> None:
-    """By transformers' own calls; 300 texts are more than one batch. The tokenizer knows some of the characters only."""
+    """By transformers' own calls; 300 texts are more than one batch; some characters are unknown."""
     tokenizer = learn_tokenizer(random_texts(1, 3), name, 400)
     texts = random_texts(2, 300)
     found = report(tokenizer, texts)

@@ -19,10 +19,10 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from tokenizers.implementations import ByteLevelBPETokenizer
 from transformers import AutoTokenizer
 
+from data_process import tokenizer_pipelines
 from data_process.bert_words import count_words
 from data_process.errors import DataError
 from data_process.tokenizer import load_tokenizer, train_tokenizer
-from data_process.tokenizer_pipelines import SPACED_WORDS, WORDS
 from data_process.train_tokenizer import BYTES, STYLES, learn_tokenizer
 from huggingface_hands_on import train_tokenizer_from_scratch
 
@@ -30,17 +30,18 @@ ROOT = Path(__file__).parents[1]
 MODELS = ("wordlevel", "wordpiece", "bpe", "byte_level_bpe", "unigram")
 LOSSLESS = ("bpe", "byte_level_bpe")
 ODD = 'Ill-known: "naïve" ＡＢＣ， 𠮷野家の㈱⼀々〇 don\'t\tstop…\u200b\x07 e\u0301 ½ 🤗 [x]<0x41>  end '
+WORDS = ["the", "a", "cat", "cats", "sat", "saturday", "on", "mat", "mats", "don't", "runs", "running", "runner", "2024",
+         "3.14", "naïve", "and", "andiron", "(so", "said:", '"yes!"', "well,", "well."]  # fmt: skip
+PHRASES = ["我们", "世界", "你好", "今天天气", "不错", "喜欢", "北京大学", "大学生", "生活", "世界杯", "学习", "的", "了",
+           "。", "，", "！"]  # fmt: skip
 
 
 def texts(count: int = 300, seed: int = 0, chinese: bool = True) -> list[str]:
     """Sentences of two languages, with words at any place, glued and not."""
     rng = random.Random(seed)
-    words = [*"the a cat cats sat saturday on mat mats don't runs running runner 2024 3.14 naïve and andiron".split(),
-             "(so", "said:", '"yes!"', "well,", "well."]  # fmt: skip
-    phrases = "我们 世界 你好 今天天气 不错 喜欢 北京大学 大学生 生活 世界杯 学习 的 了 。 ， ！".split()
     lines = []
     for _ in range(count):
-        parts = [rng.choice(phrases) if chinese and rng.random() < 0.5 else rng.choice(words) + rng.choice((" ", ""))
+        parts = [rng.choice(PHRASES) if chinese and rng.random() < 0.5 else rng.choice(WORDS) + rng.choice((" ", ""))
                  for _ in range(rng.randint(1, 14))]  # fmt: skip
         lines.append("".join(parts) + rng.choice(("", ".", "\n")))
     return lines
@@ -87,7 +88,7 @@ def test_words_are_counted_as_the_library_counts_them() -> None:
 
 
 @settings(max_examples=150)
-@given(st.text(st.one_of(st.sampled_from("ab 我，⼀㈱\u3000\u0301\u3099\u00a0\t\x00豈〇"), st.characters(codec="utf-8"))))
+@given(st.text(st.sampled_from("ab 我，⼀㈱\u3000\u0301\u3099\u00a0\t\x00豈〇") | st.characters(codec="utf-8")))
 def test_words_of_any_text_are_those_of_the_whole_text(text: str) -> None:
     for normalizer in (bert_normalizer(), normalizers.Sequence([
         normalizers.NFKC(), normalizers.BertNormalizer(lowercase=True, strip_accents=True),
@@ -123,7 +124,7 @@ def test_bpe_is_that_of_the_library(name: str, trained: dict[str, Any]) -> None:
     if name == "byte_level_bpe":
         marks = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         options = {"special_tokens": special(), "initial_alphabet": pre_tokenizers.ByteLevel.alphabet()}
-    cut = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(WORDS), "isolated"), marks])
+    cut = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(tokenizer_pipelines.WORDS), "isolated"), marks])
     trainer = trainers.BpeTrainer(vocab_size=600, min_frequency=2, show_progress=False, **options)
     direct = json.loads(of_library(models.BPE(), cut, trainer).to_str())["model"]
     ours = json.loads(trained[name].backend_tokenizer.to_str())["model"]
@@ -143,7 +144,7 @@ def test_without_chinese_byte_level_bpe_is_that_of_gpt_2() -> None:
 
 def test_unigram_has_the_pieces_of_the_library_and_their_scores(trained: dict[str, Any]) -> None:
     cut = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(SPACED_WORDS), "isolated"),
+        pre_tokenizers.Split(Regex(tokenizer_pipelines.SPACED_WORDS), "isolated"),
         pre_tokenizers.Metaspace("▁", prepend_scheme="never", split=False),
     ])  # fmt: skip
     prefix = normalizers.Replace(Regex(r"\A(?=[^\s\p{Han}])"), " ")
@@ -184,7 +185,7 @@ def test_examples(name: str, text: str, tokens: list[str], trained: dict[str, An
 
 
 @settings(max_examples=100)
-@given(st.text(st.one_of(st.sampled_from("ab 我，\n'"), st.characters(codec="utf-8", exclude_characters="▁"))))
+@given(st.text(st.sampled_from("ab 我，\n'") | st.characters(codec="utf-8", exclude_characters="▁")))
 def test_any_text_comes_back(trained: dict[str, Any], text: str) -> None:
     expected = normalizers.NFC().normalize_str(text)
     for name in LOSSLESS:
@@ -208,7 +209,7 @@ def test_normalization(name: str) -> None:
 
 # -------------------------------------------------------------------------------------------------------------- folder
 
-TEMPLATES = {  # how one text and two are surrounded; whether there are token types
+TEMPLATES: dict[str, tuple[list[list[Any]], bool]] = {  # how one text and two are surrounded; whether there are token types
     "bert": ([["[CLS]", 0, "[SEP]"], ["[CLS]", 0, "[SEP]", 1, "[SEP]"]], True),
     "roberta": ([["<s>", 0, "</s>"], ["<s>", 0, "</s>", "</s>", 1, "</s>"]], False),
     "gpt": ([[0], [0, 1]], False),
@@ -233,7 +234,7 @@ def test_auto_tokenizer_gives_what_was_trained(name: Any, style: Any, tmp_path: 
     assert loaded.tokenize("a<user>b")[-2] == "<user>" or loaded.tokenize("a<user>b")[-3] == "<user>"
 
     templates, has_types = TEMPLATES[style]
-    for pair, template in zip((("我们",), ("我们", "a 世界")), templates, strict=True):
+    for pair, template in zip((["我们"], ["我们", "a 世界"]), templates, strict=True):
         pieces = [loaded(text, add_special_tokens=False)["input_ids"] for text in pair]
         parts = [pieces[p] if isinstance(p, int) else [loaded.convert_tokens_to_ids(p)] for p in template]
         found = loaded(*pair)
