@@ -16,7 +16,7 @@ words of the rest are runs of letters and digits, and each other sign but white 
 - lengths: tokens per text; pN is the least number that N % of the texts do not exceed.
 - speed: of encode_batch of tokenizers, on all cores unless TOKENIZERS_PARALLELISM=false.
 
-Copy it alone; needs transformers, and jieba for the words of Chinese.
+Copy it alone; needs tokenizers, and jieba for the words of Chinese.
 """
 
 import copy
@@ -29,6 +29,8 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import islice
 from typing import Any
+
+from tokenizers.decoders import ByteLevel
 
 BATCH, LISTED = 256, 10  # texts that are encoded at once; characters and tokens that are named
 _HAN = "々〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -85,7 +87,7 @@ def report(tokenizer: Any, texts: Iterable[str]) -> dict[str, Any]:
         "round_trip": {"exact": ratio(counts.exact, num_texts), "normalized": ratio(counts.alike, num_texts)},
         "lengths": {"mean": ratio(num_tokens, num_texts), **percentiles(counts.lengths)},
         "longest_tokens": longest_tokens(tokenizer),
-        "most_frequent_tokens": most_common({tokenizer.convert_ids_to_tokens(i): n for i, n in counts.tokens.items()}),
+        "most_frequent_tokens": [[shown(tokenizer, i), n] for i, n in most_common(counts.tokens)],
         "speed": {
             "megabytes_per_second": ratio(counts.num_bytes / 1e6, counts.seconds),
             "texts_per_second": ratio(num_texts, counts.seconds),
@@ -140,9 +142,9 @@ def ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
-def most_common(counts: Mapping[str, int]) -> list[list[Any]]:
+def most_common(counts: Mapping[Any, int]) -> list[list[Any]]:
     """[[what, count], …], the largest first; equal ones in order."""
-    return [[name, counts[name]] for name in sorted(counts, key=lambda name: (-counts[name], name))[:LISTED]]
+    return [[what, counts[what]] for what in sorted(counts, key=lambda what: (-counts[what], what))[:LISTED]]
 
 
 def percentiles(lengths: Mapping[int, int]) -> dict[str, int]:
@@ -157,16 +159,20 @@ def percentiles(lengths: Mapping[int, int]) -> dict[str, int]:
 
 
 def longest_tokens(tokenizer: Any) -> list[str]:
-    """As they decode alone."""
-    ids = sorted(set(range(len(tokenizer))) - set(tokenizer.all_special_ids))
-    texts = {tokenizer.backend_tokenizer.decode([i], skip_special_tokens=False) for i in ids}
-    return sorted(texts, key=lambda text: (-len(text), text))[:LISTED]
+    ids = set(range(len(tokenizer))) - set(tokenizer.all_special_ids)
+    return sorted({shown(tokenizer, i) for i in ids}, key=lambda token: (-len(token), token))[:LISTED]
+
+
+def shown(tokenizer: Any, i: int) -> str:
+    """The token; for a byte-level tokenizer, whose tokens spell bytes with odd letters, what it decodes to."""
+    backend = tokenizer.backend_tokenizer
+    return backend.decode([i]) if isinstance(backend.decoder, ByteLevel) else backend.id_to_token(i)
 
 
 def as_table(figures: Mapping[str, Any]) -> str:
     """For the console; a dash where there is nothing to count."""
     fertility, per, unknown, coverage = (figures[name] for name in ("fertility", "per_token", "unknown", "coverage"))
-    never = ", ".join(f"{character} {count:,}" for character, count in unknown["characters"])
+    never = ", ".join(f"{character!r} {count:,}" for character, count in unknown["characters"])
     rows = {
         "texts": f"{figures['texts']:,}: {figures['characters']:,} characters, {figures['bytes']:,} bytes, "
                  f"{figures['tokens']:,} tokens",
@@ -182,7 +188,7 @@ def as_table(figures: Mapping[str, Any]) -> str:
                       f"{percent(figures['round_trip']['normalized'])} but for normalization and spaces",
         "tokens of a text": ", ".join(f"{name} {short(value)}" for name, value in figures["lengths"].items()),
         "longest tokens": " ".join(map(repr, figures["longest_tokens"])),
-        "most frequent": ", ".join(f"{token} {count:,}" for token, count in figures["most_frequent_tokens"]),
+        "most frequent": ", ".join(f"{token!r} {count:,}" for token, count in figures["most_frequent_tokens"]),
         "speed": f"{short(figures['speed']['megabytes_per_second'])} MB/s, "
                  f"{short(figures['speed']['texts_per_second'])} texts/s",
     }  # fmt: skip

@@ -19,7 +19,9 @@ Copy together with: tokenizer_pipelines.py, bert_words.py, errors.py.
 """
 
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, Literal
 
@@ -71,16 +73,18 @@ def learn_tokenizer(
     """
     names, single, pair = STYLES[style]
     special = list(dict.fromkeys([*names.values(), *special_tokens]))
-    normalizer = normalizer_of(model, unicode_form, lowercase, strip_accents)
-    options: dict[str, Any] = {"vocab_size": vocab_size, "show_progress": show_progress}
     texts = at_least_one(texts)
+    if unicode_form != "none":  # here and not by tokenizers: Python sees quickly that most texts have the form already
+        texts = map(partial(unicodedata.normalize, unicode_form.upper()), texts)
+    normalizer = normalizer_of(model, "none", lowercase, strip_accents)
+    options: dict[str, Any] = {"vocab_size": vocab_size, "show_progress": show_progress}
     if model in OF_BERT:
         learned = learn_words(model, texts, normalizer, special, names["unk_token"], min_frequency, options)
     elif model == "unigram":
         learned = learn_unigram(texts, normalizer, special, names["unk_token"], options)
     else:
         learned = learn_bpe(model, texts, normalizer, special, options | {"min_frequency": min_frequency})
-    tokenizer = pipeline(model, learned, normalizer)
+    tokenizer = pipeline(model, learned, normalizer_of(model, unicode_form, lowercase, strip_accents))
     if tokenizer.get_vocab_size() > vocab_size:
         raise too_small(vocab_size, f"give at least {tokenizer.get_vocab_size()}")
     tokenizer.post_processor = processors.TemplateProcessing(

@@ -63,9 +63,11 @@ def train(
     from data_process.tokenizer_report import report as figures_of
     from data_process.train_tokenizer import learn_tokenizer
     from trainer.checkpoint import write_folder, write_json
-    from trainer.progress import on_terminal
+    from trainer.progress import on_terminal, progress_bar
 
     texts = texts_of(corpus, text_column)
+    if model in ("wordlevel", "wordpiece"):  # while the others read, tokenizers shows a bar of its own
+        texts = progress_bar(texts, "[WORDS]", 0)
     report_on = texts_of(report_corpus or corpus, text_column)
     tokenizer = learn_tokenizer(
         texts, model, vocab_size, style=style, unicode_form=unicode_form, lowercase=lowercase,

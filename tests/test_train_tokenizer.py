@@ -6,6 +6,7 @@ import os
 import random
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 from tokenizers.implementations import ByteLevelBPETokenizer
 from transformers import AutoTokenizer
 
+from benchmarks import tokenizer_training
 from data_process import tokenizer_pipelines
 from data_process.bert_words import count_words
 from data_process.errors import DataError
@@ -30,10 +32,10 @@ ROOT = Path(__file__).parents[1]
 MODELS = ("wordlevel", "wordpiece", "bpe", "byte_level_bpe", "unigram")
 LOSSLESS = ("bpe", "byte_level_bpe")
 ODD = 'Ill-known: "naïve" ＡＢＣ， 𠮷野家の㈱⼀々〇 don\'t\tstop…\u200b\x07 e\u0301 ½ 🤗 [x]<0x41>  end '
-WORDS = ["the", "a", "cat", "cats", "sat", "saturday", "on", "mat", "mats", "don't", "runs", "running", "runner", "2024",
-         "3.14", "naïve", "and", "andiron", "(so", "said:", '"yes!"', "well,", "well."]  # fmt: skip
-PHRASES = ["我们", "世界", "你好", "今天天气", "不错", "喜欢", "北京大学", "大学生", "生活", "世界杯", "学习", "的", "了",
-           "。", "，", "！"]  # fmt: skip
+WORDS = ["the", "a", "cat", "cats", "sat", "saturday", "on", "mat", "mats", "don't", "runs", "running", "runner",
+         "2024", "3.14", "naïve", "and", "andiron", "(so", "said:", '"yes!"', "well,", "well."]  # fmt: skip
+PHRASES = ["我们", "世界", "你好", "今天天气", "不错", "喜欢", "北京大学", "大学生", "生活", "世界杯", "学习", "的",
+           "了", "。", "，", "！"]  # fmt: skip
 
 
 def texts(count: int = 300, seed: int = 0, chinese: bool = True) -> list[str]:
@@ -133,7 +135,7 @@ def test_bpe_is_that_of_the_library(name: str, trained: dict[str, Any]) -> None:
 
 def test_without_chinese_byte_level_bpe_is_that_of_gpt_2() -> None:
     english = texts(chinese=False)
-    direct = ByteLevelBPETokenizer()
+    direct: Any = ByteLevelBPETokenizer()
     direct.train_from_iterator(english, vocab_size=400, min_frequency=2, special_tokens=special("gpt"),
                                show_progress=False)  # fmt: skip
     ours = learn_tokenizer(english, "byte_level_bpe", 400, style="gpt", unicode_form="none")
@@ -209,7 +211,8 @@ def test_normalization(name: str) -> None:
 
 # -------------------------------------------------------------------------------------------------------------- folder
 
-TEMPLATES: dict[str, tuple[list[list[Any]], bool]] = {  # how one text and two are surrounded; whether there are token types
+# what stands around one text and around two; whether there are token types
+TEMPLATES: dict[str, tuple[list[list[Any]], bool]] = {
     "bert": ([["[CLS]", 0, "[SEP]"], ["[CLS]", 0, "[SEP]", 1, "[SEP]"]], True),
     "roberta": ([["<s>", 0, "</s>"], ["<s>", 0, "</s>", "</s>", 1, "</s>"]], False),
     "gpt": ([[0], [0, 1]], False),
@@ -251,18 +254,26 @@ def test_auto_tokenizer_gives_what_was_trained(name: Any, style: Any, tmp_path: 
 
 PROGRAM = """
 import hashlib, json, sys
-from data_process.train_tokenizer import learn_tokenizer
-texts = json.load(open(sys.argv[1], encoding="utf-8"))
-for name in sys.argv[2:]:
-    print(hashlib.sha256(learn_tokenizer(texts, name, 600).backend_tokenizer.to_str().encode()).hexdigest())
+from copied.tokenizer_report import report
+from copied.train_tokenizer import learn_tokenizer
+texts = json.load(open("texts.json", encoding="utf-8"))
+for name in sys.argv[1:]:
+    tokenizer = learn_tokenizer(texts, name, 600)
+    assert report(tokenizer, ["cats"])["texts"] == 1
+    print(hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest())
 """
+COPIED = ("train_tokenizer.py", "tokenizer_pipelines.py", "bert_words.py", "errors.py", "tokenizer_report.py")
 
 
-def test_every_process_trains_the_same_tokenizer(trained: dict[str, Any], tmp_path: Path) -> None:
+def test_another_process_trains_the_same_with_copied_files(trained: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "copied").mkdir()
+    for name in COPIED:
+        shutil.copy(ROOT / "data_process" / name, tmp_path / "copied")
     (tmp_path / "texts.json").write_text(json.dumps(MIXED), encoding="utf-8")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PYTHONHASHSEED": "1"}
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *MODELS], cwd=tmp_path, env=environment,
+                          capture_output=True, text=True)  # fmt: skip
     here = [hashlib.sha256(trained[name].backend_tokenizer.to_str().encode()).hexdigest() for name in MODELS]
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(tmp_path / "texts.json"), *MODELS], cwd=ROOT,
-                          env=os.environ | {"PYTHONHASHSEED": "1"}, capture_output=True, text=True)  # fmt: skip
     assert done.stdout.split() == here, done.stderr
 
 
@@ -369,3 +380,30 @@ def test_texts_are_read_once_and_not_kept(name: Any) -> None:
 def test_no_texts_are_refused() -> None:
     with pytest.raises(DataError, match="there is no text in it"):
         learn_tokenizer([], "bpe", 1000)
+
+
+def test_the_commands_of_the_readme_run(place: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "huggingface_hands_on" / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^python -m huggingface_hands_on\.train_tokenizer_from_scratch (.*)$", text, re.M)
+    assert len(commands) == 2
+    new = place["data"] / "new.jsonl"
+    new.write_text(new.read_text(encoding="utf-8").replace("body", "text"), encoding="utf-8")
+    monkeypatch.delenv("DATA_DIR", raising=False)
+    monkeypatch.chdir(place["tmp"])
+    for command in commands:
+        assert train_tokenizer_from_scratch.main(shlex.split(command)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS)
+def test_memory_does_not_grow_with_the_same_texts_again(name: str, tmp_path: Path) -> None:
+    """Beside the texts themselves, which are 1 MB and 8 MB."""
+    rows = [json.dumps({"text": text}) for text in texts(20_000)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    once, often = (
+        tokenizer_training.memory_growth(
+            name, tokenizer_training.write_copies(str(tmp_path / "texts.jsonl"), tmp_path / "texts.txt", copies), 600
+        )
+        for copies in (1, 8)
+    )
+    assert often < once + 5
