@@ -23,18 +23,19 @@ import copy
 import logging
 import re
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 from tokenizers.decoders import ByteLevel
 
 BATCH, LISTED = 256, 10  # texts that are encoded at once; characters and tokens that are named
 _HAN = "々〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-CHINESE, CHINESE_RUN = re.compile(f"[{_HAN}]"), re.compile(f"[{_HAN}]+")
+CHINESE = re.compile(f"[{_HAN}]+")
 WORD = re.compile(rf"[^\W_{_HAN}]+|[^\w\s]|_")
 
 
@@ -99,7 +100,7 @@ def count(tokenizer: Any, texts: Iterable[str]) -> Counts:
     backend = copy.deepcopy(tokenizer.backend_tokenizer)  # saved ones may cut and pad
     backend.no_truncation()
     backend.no_padding()
-    cut_words = chinese_words()
+    unknown, cut_words = tokenizer.unk_token_id, chinese_words()
     counts, remaining = Counts(), iter(texts)
     while batch := list(islice(remaining, BATCH)):
         began = time.perf_counter()
@@ -113,12 +114,11 @@ def count(tokenizer: Any, texts: Iterable[str]) -> Counts:
             counts.num_bytes += len(text.encode())
             counts.other_words += len(WORD.findall(text))
             if CHINESE.search(text):
-                counts.chinese_words += sum(len(cut_words(run)) for run in CHINESE_RUN.findall(text))
+                counts.chinese_words += sum(len(cut_words(run)) for run in CHINESE.findall(text))
                 counts.chinese_tokens += sum(bool(CHINESE.search(text, *span)) for span in encoding.offsets)
-            if tokenizer.unk_token_id in encoding.ids:
-                for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-                    if token == tokenizer.unk_token_id:
-                        counts.unknown_characters.update(text[start:end])
+            for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+                if token == unknown:
+                    counts.unknown_characters.update(text[start:end])
             counts.exact += text == again
             counts.alike += text == again or bare(text, backend) == bare(again, backend)
     return counts
@@ -149,13 +149,10 @@ def most_common(counts: Mapping[Any, int]) -> list[list[Any]]:
 
 def percentiles(lengths: Mapping[int, int]) -> dict[str, int]:
     """From length -> number of texts."""
-    found, texts, total = {}, 0, sum(lengths.values())
-    wanted = [("p50", 50), ("p95", 95), ("p99", 99), ("max", 100)]
-    for length in sorted(lengths):
-        texts += lengths[length]
-        while wanted and 100 * texts >= wanted[0][1] * total:
-            found[wanted.pop(0)[0]] = length
-    return found
+    ordered = sorted(lengths)
+    texts, total = list(accumulate(lengths[length] for length in ordered)), sum(lengths.values())
+    wanted = {"p50": 50, "p95": 95, "p99": 99, "max": 100} if total else {}
+    return {name: ordered[bisect_left(texts, share * total / 100)] for name, share in wanted.items()}
 
 
 def longest_tokens(tokenizer: Any) -> list[str]:
@@ -171,7 +168,8 @@ def shown(tokenizer: Any, i: int) -> str:
 
 def as_table(figures: Mapping[str, Any]) -> str:
     """For the console; a dash where there is nothing to count."""
-    fertility, per, unknown, coverage = (figures[name] for name in ("fertility", "per_token", "unknown", "coverage"))
+    fertility, unknown, coverage = (figures[name] for name in ("fertility", "unknown", "coverage"))
+    per, trip, speed = (figures[name] for name in ("per_token", "round_trip", "speed"))
     never = ", ".join(f"{character!r} {count:,}" for character, count in unknown["characters"])
     rows = {
         "texts": f"{figures['texts']:,}: {figures['characters']:,} characters, {figures['bytes']:,} bytes, "
@@ -184,21 +182,19 @@ def as_table(figures: Mapping[str, Any]) -> str:
         "coverage": f"{percent(coverage['distinct_characters'])} of the distinct characters, "
                     f"{percent(coverage['running_characters'])} of the running ones, "
                     f"{percent(coverage['vocabulary'])} of a vocabulary of {figures['vocab_size']:,}",
-        "round trip": f"{percent(figures['round_trip']['exact'])} of the texts exactly, "
-                      f"{percent(figures['round_trip']['normalized'])} but for normalization and spaces",
+        "round trip": f"{percent(trip['exact'])} of the texts exactly, "
+                      f"{percent(trip['normalized'])} but for normalization and spaces",
         "tokens of a text": ", ".join(f"{name} {short(value)}" for name, value in figures["lengths"].items()),
         "longest tokens": " ".join(map(repr, figures["longest_tokens"])),
         "most frequent": ", ".join(f"{token!r} {count:,}" for token, count in figures["most_frequent_tokens"]),
-        "speed": f"{short(figures['speed']['megabytes_per_second'])} MB/s, "
-                 f"{short(figures['speed']['texts_per_second'])} texts/s",
+        "speed": f"{short(speed['megabytes_per_second'])} MB/s, {short(speed['texts_per_second'])} texts/s",
     }  # fmt: skip
     return "\n".join(f"{name:18}{row}" for name, row in rows.items())
 
 
 def short(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
+    decimals = 2 if isinstance(value, float) and value < 100 else 0
+    return "-" if value is None else f"{value:,.{decimals}f}"
 
 
 def percent(share: float | None) -> str:

@@ -75,7 +75,8 @@ def learn_tokenizer(
     special = list(dict.fromkeys([*names.values(), *special_tokens]))
     texts = at_least_one(texts)
     if unicode_form != "none":  # here and not by tokenizers: Python sees quickly that most texts have the form already
-        texts = map(partial(unicodedata.normalize, unicode_form.upper()), texts)
+        form: Any = unicode_form.upper()
+        texts = map(partial(unicodedata.normalize, form), texts)
     normalizer = normalizer_of(model, "none", lowercase, strip_accents)
     options: dict[str, Any] = {"vocab_size": vocab_size, "show_progress": show_progress}
     if model in OF_BERT:
