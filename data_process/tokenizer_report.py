@@ -20,7 +20,6 @@ Copy it alone; needs tokenizers, and jieba for the words of Chinese.
 """
 
 import copy
-import logging
 import re
 import time
 from bisect import bisect_left
@@ -130,7 +129,7 @@ def chinese_words() -> Callable[[str], list[str]]:
         return lambda run: []
     import jieba
 
-    jieba.setLogLevel(logging.WARNING)
+    jieba.setLogLevel("WARNING")
     return jieba.lcut
 
 
@@ -147,12 +146,11 @@ def most_common(counts: Mapping[Any, int]) -> list[list[Any]]:
     return [[what, counts[what]] for what in sorted(counts, key=lambda what: (-counts[what], what))[:LISTED]]
 
 
-def percentiles(lengths: Mapping[int, int]) -> dict[str, int]:
-    """From length -> number of texts."""
-    ordered = sorted(lengths)
-    texts, total = list(accumulate(lengths[length] for length in ordered)), sum(lengths.values())
-    wanted = {"p50": 50, "p95": 95, "p99": 99, "max": 100} if total else {}
-    return {name: ordered[bisect_left(texts, share * total / 100)] for name, share in wanted.items()}
+def percentiles(texts_of_length: Mapping[int, int]) -> dict[str, int]:
+    lengths = sorted(texts_of_length)
+    reached = list(accumulate(texts_of_length[length] for length in lengths))
+    wanted = {"p50": 50, "p95": 95, "p99": 99, "max": 100} if lengths else {}
+    return {name: lengths[bisect_left(reached, share * reached[-1] / 100)] for name, share in wanted.items()}
 
 
 def longest_tokens(tokenizer: Any) -> list[str]:
