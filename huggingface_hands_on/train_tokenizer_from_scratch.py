@@ -74,7 +74,8 @@ def train(
         strip_accents=strip_accents, min_frequency=min_frequency, special_tokens=special_tokens or [],
         max_length=max_length, show_progress=on_terminal() and not os.environ.get("TQDM_DISABLE"),
     )  # fmt: skip
-    figures = figures_of(tokenizer, islice(report_on, report_texts or None))
+    first = islice(report_on, report_texts or None)
+    figures = figures_of(tokenizer, progress_bar(first, "[REPORT]", report_texts))
 
     def write(folder: Path) -> None:
         tokenizer.save_pretrained(folder)
@@ -107,13 +108,15 @@ def report(
     from data_process.tokenizer_report import as_table
     from data_process.tokenizer_report import report as figures_of
     from trainer.checkpoint import write_json
+    from trainer.progress import progress_bar
 
     texts = texts_of(corpus, text_column)
     try:
         loaded = load_tokenizer(tokenizer)
     except DataError as error:
         raise CommandError("tokenizer", error.message) from None
-    figures = figures_of(loaded, islice(texts, report_texts or None))
+    first = islice(texts, report_texts or None)
+    figures = figures_of(loaded, progress_bar(first, "[REPORT]", report_texts))
     if output_file:
         write_json(output_file, figures)
     print(as_table(figures))
