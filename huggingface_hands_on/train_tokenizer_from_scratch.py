@@ -55,6 +55,7 @@ def train(
         report_corpus: what the report is about, such as a held-out part; null = the corpus
         report_texts: texts that the report reads, from the first on; 0 = all
     """
+    require(vocab_size >= 1, "vocab_size", "must be above 0")
     require(min_frequency >= 1, "min_frequency", "must be above 0")
     require(max_length >= 4, "max_length", "must leave room for special tokens: at least 4")
     require(report_texts >= 0, "report_texts", "must not be negative; 0 = all")

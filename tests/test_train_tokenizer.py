@@ -341,6 +341,7 @@ TRAIN = "train --corpus {data}/books --output_dir {tmp}/out"
       for name in MODELS[1:]],
     (f"{TRAIN} --vocab_size 4 --model wordlevel", "arguments: vocab_size: 4 is too small .*; give at least 5"),
     (f"{TRAIN} --vocab_size many", 'arguments: Parser key "vocab_size": Expected .*int'),
+    (f"{TRAIN} --vocab_size -1", "arguments: vocab_size: must be above 0"),
     (f"{TRAIN} --min_frequency 0", "arguments: min_frequency: must be above 0"),
     (f"{TRAIN} --max_length 2", "arguments: max_length: must leave room"),
     (f"{TRAIN} --report_texts -1", "arguments: report_texts: must not be negative"),
