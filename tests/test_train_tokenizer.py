@@ -398,13 +398,13 @@ def test_the_commands_of_the_readme_run(place: dict[str, Any], monkeypatch: pyte
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_memory_does_not_grow_with_the_same_texts_again(name: str, tmp_path: Path) -> None:
-    """Beside the texts themselves, which are 1 MB and 8 MB."""
+    """The file grows by 19 MB."""
     rows = [json.dumps({"text": text}) for text in texts(20_000)]
     (tmp_path / "texts.jsonl").write_text("\n".join(rows), encoding="utf-8")
     once, often = (
         tokenizer_training.memory_growth(
             name, tokenizer_training.write_copies(str(tmp_path / "texts.jsonl"), tmp_path / "texts.txt", copies), 600
         )
-        for copies in (1, 8)
+        for copies in (2, 24)
     )
-    assert often < once + 5
+    assert often < once + 12
