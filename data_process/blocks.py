@@ -166,7 +166,7 @@ def write_blocks(
                 file.flush()
                 os.fsync(file.fileno())
         if not figures.blocks:
-            raise DataError(path.stem, f"no text is left of it: {counts}", "corpus")
+            raise DataError(path.stem.rpartition("-")[0], f"no text is left of it: {counts}", "corpus")
         info = {"length": encode.length, "dtype": np.dtype(dtype).name} | counts | figures.all()
         (unfinished / "info.json").write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
         if not path.is_dir():
