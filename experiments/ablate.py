@@ -89,7 +89,12 @@ def paired_bootstrap(differences: np.ndarray, resamples: int = 10_000, seed: int
 
 
 def columns(found: dict[str, Any]) -> list[str]:
-    return [name for name in found["base"]["runs"][0] if not name.endswith("loss")]
+    """Metrics but losses, and but those that say the same as another one."""
+    names = [name for name in found["base"]["runs"][0] if not name.endswith("loss")]
+    by_values: dict[tuple[float, ...], str] = {}
+    for name in names:
+        by_values.setdefault(tuple(run[name] for own in found.values() for run in own["runs"]), name)
+    return list(by_values.values())
 
 
 def spread(runs: Sequence[dict[str, float]], metric: str) -> tuple[float, float]:
@@ -109,33 +114,34 @@ def table(found: dict[str, Any]) -> str:
 
 
 def plot(found: dict[str, Any], path: Path) -> None:
-    """A stroke per run, mean and standard deviation of each variant, one panel per metric."""
+    """Each variant's difference to the base with the same seed: a stroke per run, mean and standard deviation."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         print(f"no {path.name}: pip install matplotlib", file=sys.stderr)
         return
-    names = columns(found)
+    names, variants = columns(found), [name for name in found if name != "base"]
     width, height = min(4, len(names)), -(-len(names) // 4)
-    figure = Figure(figsize=(1.5 + 2.6 * width, (1.0 + 0.45 * len(found)) * height + 0.3), layout="constrained")
+    figure = Figure(figsize=(2.5 + 2.6 * width, (1.0 + 0.3 * len(variants)) * height + 0.3), layout="constrained")
     panels = figure.subplots(height, width, sharey=True, squeeze=False).flat
-    rows = range(len(found), 0, -1)
+    rows = range(len(variants), 0, -1)
     for panel in panels[len(names) :]:
         panel.set_visible(False)
     for panel, metric in zip(panels, names, strict=False):
-        base, _ = spread(found["base"]["runs"], metric)
-        panel.axvline(base, color="0.7", linewidth=1)
-        for row, own in zip(rows, found.values(), strict=True):
-            mean, deviation = spread(own["runs"], metric)
-            values = [100 * run[metric] for run in own["runs"]]
-            panel.plot(values, [row - 0.22] * len(values), "|", color="0.5", markersize=6)
-            panel.errorbar(mean, row, xerr=deviation, fmt="o", color="C0", capsize=3)
-        panel.set_title(metric, fontsize=9)
-        panel.set_yticks(list(rows), list(found))
-        panel.set_ylim(0.4, len(found) + 0.6)
+        base = [100 * run[metric] for run in found["base"]["runs"]]
+        panel.axvline(0, color="0.7", linewidth=1)
+        for row, variant in zip(rows, variants, strict=True):
+            own = [100 * run[metric] - plain for run, plain in zip(found[variant]["runs"], base, strict=True)]
+            panel.plot(own, [row - 0.25] * len(own), "|", color="0.5", markersize=5)
+            panel.errorbar(statistics.mean(own), row, xerr=statistics.stdev(own), fmt="o", color="C0", capsize=3)
+        panel.set_xscale("symlog", linthresh=1)  # what breaks training would hide everything else
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.set_title(f"{metric}, base {statistics.mean(base):.1f}", fontsize=9)
+        panel.set_yticks(list(rows), variants)
+        panel.set_ylim(0.4, len(variants) + 0.6)
         panel.tick_params(labelsize=8)
-    figure.supxlabel("mean and standard deviation over runs, percent; strokes: single runs", fontsize=8)
-    figure.savefig(path, dpi=150)
+    figure.supxlabel("points above the base with the same seed: mean, standard deviation, single runs", fontsize=8)
+    figure.savefig(path, dpi=110)
 
 
 def report(argv: list[str] | None) -> None:

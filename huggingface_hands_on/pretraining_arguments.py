@@ -3,6 +3,7 @@
     args = get_args(["--corpus", "data/books/*.txt"], ContinueArguments, "continue_pretrain_task", "Go on training.")
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -162,5 +163,9 @@ def corpora(args: Any, name: str) -> list[dict[str, Any]]:
         files = [own["files"]] if isinstance(own["files"], str) else own["files"]
         texts = isinstance(files, list) and bool(files) and all(isinstance(file, str) for file in files)
         require(texts, where, f"files: {files!r} is no list of files")
+        plain = isinstance(own["name"], str) and re.fullmatch(r"\w+", own["name"]) is not None
+        require(plain, where, f"name {own['name']!r}: letters, digits and _ only")
         found.append(own | {"files": [in_data_dir(file) for file in files]})
+    names = [entry["name"] for entry in found]
+    require(len(set(names)) == len(names), name, f"names must differ, found {names}")
     return found

@@ -168,6 +168,8 @@ def test_a_dry_run_says_what_a_run_would_be_and_writes_nothing(files: Path, tmp_
         (("--mask_rate", "1.5"), "mask_rate: must be above 0 and below 1"),
         (("--corpus", "none/*.txt"), "none/*.txt matches no file"),
         (("--corpus", '[{"files": "x", "wieght": 1}]'), "corpus[0]: wieght: unknown option"),
+        (("--corpus", '[{"files": "x", "name": "a"}, {"files": "y", "name": "a"}]'), "names must differ"),
+        (("--corpus", '[{"files": "x", "name": "../a"}]'), "letters, digits and _ only"),
         (("--masking", "entity"), "lexicon: needed by --masking entity"),
         (("--model", "{model_type: birt}"), "model_type 'birt': there is no such architecture"),
         (("--model", "{model_type: bert, hidden: 3}"), "bert has no 'hidden'"),
