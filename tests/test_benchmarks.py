@@ -21,6 +21,7 @@ from model_utils.scores.ranking import spearman
 from tests.sample_job import TASKS, arguments
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("accelerate") is None, reason="transformers.Trainer needs accelerate")
 @pytest.mark.filterwarnings("ignore")
 def test_both_loops_are_the_same_where_nothing_is_left_to_chance(data: Path, tmp_path: Path) -> None:

@@ -77,7 +77,10 @@ def test_each_data_set_is_scored_by_itself_and_all_together(run):
     assert {tuple(error["predictions"]) for error in errors} == {("intent",)}
 
 
-@pytest.mark.parametrize("mixing", ["proportional", "temperature", "round_robin", "annealed"])
+OTHER_MIXINGS = [pytest.param(n, marks=pytest.mark.slow) for n in ("proportional", "round_robin", "annealed")]
+
+
+@pytest.mark.parametrize("mixing", ["temperature", *OTHER_MIXINGS])
 def test_a_resumed_run_is_the_unbroken_one(mixing, files, tmp_path):
     options = {"mixing": mixing, "lr_scheduler": "constant", "do_eval": None, "save_steps": 1, "epochs": 2}
     assert main.run(job(files, tmp_path / "whole", **options)) == 0

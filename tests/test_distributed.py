@@ -28,7 +28,7 @@ def torchrun(processes, *arguments, timeout=240):
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
 
 
-@pytest.mark.parametrize("use_fgm", [False, True])
+@pytest.mark.parametrize("use_fgm", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_two_processes_equal_one(tmp_path, use_fgm):
     """50 samples in batches of 4: the last step has one micro-batch for two ranks, so one gets a stand-in."""
     options = {"epochs": 2, "logging_steps": 1, "use_fgm": use_fgm}

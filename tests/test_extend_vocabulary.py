@@ -232,6 +232,7 @@ def test_the_commands_of_the_readme_run(place: Path, tmp_path: Path, monkeypatch
     (tmp_path / "data" / "medical" / "a.jsonl").write_bytes((place / "domain.jsonl").read_bytes())
     (tmp_path / "data" / "general.jsonl").write_bytes((place / "general.jsonl").read_bytes())
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATA_DIR", raising=False)
     monkeypatch.setattr("data_process.domain_words.jieba_words", lambda run: [run])
     for command in commands:
         assert extend_vocabulary.main(shlex.split(command.replace("bert-base-chinese", str(place / "bert")))) == 0

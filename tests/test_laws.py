@@ -501,7 +501,7 @@ def test_this_text_would_be_found(kind, line):
 # ------------------------------------------------------------------------- tools
 
 
-@pytest.mark.parametrize("command", [["ruff", "check"], ["mypy"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["ruff", "check"], pytest.param(["mypy"], marks=pytest.mark.slow)], ids=" ".join)
 def test_tool_finds_nothing(command: list[str]) -> None:
     if find_spec(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed (see requirements-dev.txt)")

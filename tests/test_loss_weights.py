@@ -85,7 +85,7 @@ def test_falling_speed_is_the_formula_of_the_paper():
     assert falling_speed([{"a": 0.0, "b": 2.0}, {"a": 1.0, "b": 1.0}]) == {"b": 1.0}, "nothing to compare with"
 
 
-@pytest.mark.parametrize("weighting", ["uncertainty", "dynamic"])
+@pytest.mark.parametrize("weighting", [pytest.param("uncertainty", marks=pytest.mark.slow), "dynamic"])
 def test_a_resumed_run_is_the_unbroken_one(weighting, data, tmp_path):
     options = {"loss_weighting": weighting, "epochs": 4, "lr_scheduler": "constant", "do_eval": None}
     assert main.run(arguments(data, tmp_path / "whole", **options)) == 0

@@ -37,7 +37,7 @@ def tensors(folder):
     return load_file(folder / "last" / "trainer.safetensors") | load_file(folder / "best/encoder/model.safetensors")
 
 
-@pytest.mark.parametrize("limit", [{}, {"max_steps": 12}])
+@pytest.mark.parametrize("limit", [{}, pytest.param({"max_steps": 12}, marks=pytest.mark.slow)])
 def test_stopped_at_any_step_and_resumed_equals_unbroken(tmp_path, limit):
     """Every step of the run: also the last of an epoch, the last of all, and those with an evaluation."""
     whole = tmp_path / "whole"
@@ -114,7 +114,7 @@ def test_save_minutes(tmp_path, monkeypatch):
     assert saved == [3, 6, 7, 10, 13, 13]
 
 
-@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("streaming", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_workers_outlive_the_signal_that_all_processes_get(data, tmp_path, streaming):
     """As from Ctrl-C on a terminal, or a scheduler that ends a job: the last batches still come."""
     out = tmp_path / "out"
@@ -131,7 +131,7 @@ def test_workers_outlive_the_signal_that_all_processes_get(data, tmp_path, strea
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
-@pytest.mark.parametrize("whom", ["launcher", "one rank"])
+@pytest.mark.parametrize("whom", ["launcher", pytest.param("one rank", marks=pytest.mark.slow)])
 def test_two_processes_stop_at_the_same_step(data, tmp_path, whom):
     out = tmp_path / "out"
     argv = arguments(data, out, epochs=500, eval_steps=10**6, batch_size=4, logging_steps=10, do_eval=None)

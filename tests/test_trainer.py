@@ -335,7 +335,12 @@ def test_the_example_of_the_readme():
 
 
 @pytest.mark.parametrize(
-    "size, environment, bar", [((40, 120), {}, True), ((0, 0), {}, False), ((40, 120), {"TQDM_DISABLE": "1"}, False)]
+    "size, environment, bar",
+    [
+        ((40, 120), {}, True),
+        ((0, 0), {}, False),
+        pytest.param((40, 120), {"TQDM_DISABLE": "1"}, False, marks=pytest.mark.slow),
+    ],
 )
 def test_a_bar_on_a_terminal_and_plain_lines_elsewhere(size, environment, bar):
     """In a real pseudo-terminal: of a usual size, of none (as in some containers), and with bars switched off."""
