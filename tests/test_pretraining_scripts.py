@@ -1,6 +1,9 @@
 """continue_pretrain_task.py and pretrain_from_scratch.py of huggingface_hands_on/, run in this process."""
 
 import json
+import os
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ from model_utils.optim import build_optimizer
 from model_utils.pretraining_build import new_of_shape
 from tests.test_blocks import TEXTS, written
 
+ROOT = Path(__file__).parents[1]
 BERT = "{model_type: bert, hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, intermediate_size: 32"
 PLAIN = f"{BERT}, hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0}}"
 GPT2 = "{model_type: gpt2, n_embd: 16, n_layer: 2, n_head: 2}"
@@ -96,6 +100,25 @@ def test_a_run_that_was_broken_off_ends_as_an_unbroken_one(files: Path, tmp_path
         assert ours.keys() == theirs.keys()
         skipped = [key for key in ours if "interval" in key or "early" in key]  # evaluated at other steps
         assert all(torch.equal(ours[key], theirs[key]) for key in ours if key not in skipped)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
+def test_two_processes_train_as_one_does(files: Path, tmp_path: Path) -> None:
+    """With half of the batch each; without dropout."""
+    more = ("--epochs", "1", "--masking", "whole_word", "--eval_steps", "5")
+    assert run(pretrain_from_scratch, scratch(files, tmp_path / "one", *more, model=PLAIN)) == 0
+    argv = scratch(files, tmp_path / "two", *more, "--batch_size", "2", "--cache_dir", f"{tmp_path}/cache", model=PLAIN)
+    command = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d",
+               "--rdzv_endpoint", "localhost:0", "-m", "huggingface_hands_on.pretrain_from_scratch", *argv]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (json.loads((tmp_path / name / "log.json").read_text(encoding="utf-8")) for name in ("one", "two"))
+    assert [entry["step"] for entry in one] == [entry["step"] for entry in two]
+    for a, b in zip(one, two, strict=True):
+        assert b["eval"]["mlm/loss"] == pytest.approx(a["eval"]["mlm/loss"], abs=1e-5)
+        assert b["train"]["loss"] == pytest.approx(a["train"]["loss"], abs=1e-5)
 
 
 def test_the_result_is_a_standard_folder(files: Path, tmp_path: Path) -> None:
