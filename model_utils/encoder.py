@@ -79,6 +79,7 @@ def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote
 
     Raises: ModelError if it cannot be loaded, lacks weights or is too short.
     """
+    transformers_logging.disable_progress_bar()  # which would also be there whenever the model is saved
     if path.startswith("scratch:gpt-"):
         raise ModelError(f"model_name_or_path: {path} only generates texts (kind text_generation)")
     if path.startswith("scratch:"):

@@ -19,6 +19,7 @@ from transformers import (
     BartConfig,
     GPT2Config,
 )
+from transformers.utils import logging as transformers_logging
 
 from .encoder import SCRATCH, ModelError, base_of, load_weights, position_limit
 
@@ -58,6 +59,7 @@ def load_language_model(
 
     Raises: ModelError if it cannot be loaded, lacks weights or is too short.
     """
+    transformers_logging.disable_progress_bar()
     causal = is_causal(path, trust_remote_code)
     longest = max_length + max_target_length if causal else max(max_length, max_target_length)
     auto_class: Any = AutoModelForCausalLM if causal else AutoModelForSeq2SeqLM

@@ -17,6 +17,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
 )
+from transformers.utils import logging as transformers_logging
 
 from .encoder import ModelError, load_weights
 
@@ -52,6 +53,7 @@ def new_of_shape(
             tokenizer's, and there are positions enough for `length` and the 512 that fine-tuning may want.
         state: a folder whose weights are loaded.
     """
+    transformers_logging.disable_progress_bar()
     options = {name: value for name, value in shape.items() if name != "model_type"}
     known = AutoConfig.for_model(checked_type(shape)).to_dict()
     if unknown := sorted(options.keys() - known.keys()):
