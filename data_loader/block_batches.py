@@ -50,7 +50,7 @@ class Turns:
     """A BatchSampler's batches with the time when they come."""
 
     def __init__(self, sampler: BatchSampler, total: int = 0):
-        """total: samples of the whole training."""
+        """total: samples of the whole training; 0 = there is none, and no progress."""
         self.sampler, self.total = sampler, total
 
     def __len__(self) -> int:
@@ -61,7 +61,7 @@ class Turns:
         for turn, numbers in enumerate(own):
             first = own.start + (turn * own.world_size + own.rank) * own.batch_size
             seen = own.epoch * own.size + min(first, own.size)
-            yield Turn(np.array(numbers), own.epoch, min(1.0, seen / max(1, self.total)))
+            yield Turn(np.array(numbers), own.epoch, min(1.0, seen / self.total) if self.total else 0.0)
 
 
 class BlockDataset:

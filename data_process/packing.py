@@ -82,10 +82,11 @@ class BlockEncoder:
         template = self.templates[0]
         if self.causal or self.crossing:
             whole = self.filled(template, [(ids, flags)])
-            yield from parts(*whole, len(whole[0]) if self.crossing else self.length)
+            for part_ids, part_flags in parts(*whole, len(whole[0]) if self.crossing else self.length):
+                part_flags[0] |= PIECE
+                yield part_ids, part_flags
         else:
-            for part in parts(ids, flags, self.length - template.num_special):
-                yield self.filled(template, [part])
+            yield from (self.filled(template, [part]) for part in parts(ids, flags, self.length - template.num_special))
 
     def pair(self, first: Piece, second: Piece) -> Piece:
         template = self.templates[1]

@@ -11,6 +11,7 @@ https://arxiv.org/abs/1904.09223).
 Copy together with: errors.py.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -22,6 +23,8 @@ import numpy as np
 
 from .errors import DataError
 
+# Han characters and kana: scripts that put no spaces between words
+UNSPACED = r"\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 Segmenter = Callable[[str], Iterable[tuple[int, int]]]  # text -> first character, and the one behind, of each long word
 
 
@@ -126,8 +129,7 @@ def glued(text: str, place: int) -> bool:
 
 
 def is_unspaced(character: str) -> bool:
-    """Of a script that puts no spaces between words: Han characters, kana."""
-    return any(first <= character <= last for first, last in ("぀ヿ", "㐀鿿", "豈\ufaff", "\U00020000\U0003ffff"))
+    return re.match(f"[{UNSPACED}]", character) is not None
 
 
 def unspaced_share(texts: Iterable[str]) -> float:

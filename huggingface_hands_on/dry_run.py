@@ -36,7 +36,7 @@ def forecast(job: Any, model: Any, blocks: Mapping[str, Mapping[str, Any]], opti
                 lines.append(f"    left out: {info['too_short']:,} too short, {info['duplicates']:,} duplicates")
     step = options["train_step"]
     steps = min(args.epochs * options["steps_per_epoch"] or sys.maxsize, args.max_steps or sys.maxsize)
-    seconds = statistics.median(timed_steps(model, step, options, job.device)[1:])
+    seconds = statistics.median(timed_steps(model, step, options)[1:])
     in_a_step = args.batch_size * args.accumulate * job.world_size * args.block_length
     evaluations = 0.0
     if "eval_loader" in options:
@@ -52,7 +52,7 @@ def forecast(job: Any, model: Any, blocks: Mapping[str, Mapping[str, Any]], opti
     return "\n".join(lines)
 
 
-def timed_steps(model: Any, step: Any, options: Mapping[str, Any], device: torch.device) -> list[float]:
+def timed_steps(model: Any, step: Any, options: Mapping[str, Any]) -> list[float]:
     """Seconds of each; the first one also makes what the optimizer remembers."""
     model.train()
     batches = iter(options["train_loader"](0, 0))

@@ -92,7 +92,6 @@ def extend(
     require_new(output_dir)
     from data_process.tokenizer import load_tokenizer
     from data_process.vocabulary import add_words, in_text, pieces_of, save
-    from data_process.vocabulary_check import compare, sample
     from model_utils.encoder import locate
     from model_utils.grow_embeddings import grow_embeddings, load_whole
     from trainer.checkpoint import write_folder, write_json, write_text
@@ -104,12 +103,7 @@ def extend(
     ]  # fmt: skip
     new, ids = add_words(tokenizer, chosen)
     corpora = {"corpus": corpus} | ({"check_corpus": check_corpus} if check_corpus else {})
-    texts = {name: sample(texts_of(patterns, text_column), check_texts) for name, patterns in corpora.items()}
-    for name, some in texts.items():
-        require(bool(some), name, f"has no text in its column {text_column!r}")
-    report = {name: compare(tokenizer, new, ids, some) for name, some in texts.items()}
-    for name, found in report.items():
-        print(summary(name, found))
+    texts, report = checked(tokenizer, new, ids, corpora, text_column, check_texts)
     violations = [violation for found in report.values() for violation in found["violations"]]
     right = "give a list of --words without such, or --allow_violations true"
     require(allow_violations or not violations, "words", f"{'; '.join(violations[:3])}: {right}")
@@ -131,6 +125,21 @@ def extend(
 
     write_folder(output_dir, write, keep_previous=False)
     print(f"{output_dir}: {len(ids)} words added to {min(ids.values())} sub-words, the first is {chosen[0]}")
+
+
+def checked(
+    old: Any, new: Any, ids: dict[str, int], corpora: dict[str, Patterns], column: str, size: int
+) -> tuple[dict[str, list[str]], dict[str, dict[str, Any]]]:
+    """Some texts of each corpus, and what the two tokenizers make of them, which is also printed."""
+    from data_process.vocabulary_check import compare, sample
+
+    texts = {name: sample(texts_of(patterns, column), size) for name, patterns in corpora.items()}
+    for name, some in texts.items():
+        require(bool(some), name, f"has no text in its column {column!r}")
+    report = {name: compare(old, new, ids, some) for name, some in texts.items()}
+    for name, found in report.items():
+        print(summary(name, found))
+    return texts, report
 
 
 def ranked(

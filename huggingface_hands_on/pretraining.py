@@ -88,7 +88,7 @@ def build_corpora(job: main.Job, corpora: Sequence[tuple[str, Any]]) -> dict[str
     from data_process.packing import BlockEncoder
 
     args = job.args
-    segment, settings = choose_segmenter(args, corpora[-1][1])
+    segment, settings = choose_segmenter(args, [corpus for _, corpus in corpora])
     encode = BlockEncoder(job.tokenizer, args.block_length, segment=segment, causal=job.causal,
                           crossing=args.packing == "crossing")  # fmt: skip
     texts = Filter(args.clean, args.min_chars, args.deduplicate)
@@ -99,8 +99,8 @@ def build_corpora(job: main.Job, corpora: Sequence[tuple[str, Any]]) -> dict[str
     return parts
 
 
-def choose_segmenter(args: Any, corpus: Any) -> tuple[Any, str]:
-    """The segmenter, and what decides it; corpus: a typical one."""
+def choose_segmenter(args: Any, corpora: Sequence[Any]) -> tuple[Any, str]:
+    """The segmenter, and what decides it."""
     from itertools import islice
 
     from data_process.corpus import read_columns
@@ -111,7 +111,8 @@ def choose_segmenter(args: Any, corpus: Any) -> tuple[Any, str]:
     if args.masking == "token" or name == "none":
         name = ""
     elif name == "auto":
-        texts = ["".join(columns) for _, columns in islice(read_columns(corpus.files, corpus.columns), 200)]
+        firsts = (islice(read_columns(corpus.files, corpus.columns), 200) for corpus in corpora)
+        texts = ["".join(columns) for first in firsts for _, columns in first]
         name = "jieba" if unspaced_share(texts) > 0.1 else ""
     lexicon = args.lexicon if args.masking != "token" else None
     return load_segmenter(name, lexicon), f"{name} {content_hash(lexicon) if lexicon else ''}"

@@ -158,12 +158,15 @@ def base_of(path: str) -> str:
 
 
 def position_limit(encoder: PreTrainedModel) -> int:
-    """Longest input of a model; RoBERTa's kind counts positions from the padding_idx of their table + 1."""
+    """Longest input of a model."""
     limit = getattr(encoder.config, "max_position_embeddings", None) or -1
-    if limit < 0:
-        return sys.maxsize
-    tables = [m for name, m in encoder.named_modules() if name.endswith("position_embeddings")]
-    return limit - max((1 + table.padding_idx for table in tables if table.padding_idx is not None), default=0)
+    return sys.maxsize if limit < 0 else limit - first_position(encoder)
+
+
+def first_position(encoder: nn.Module) -> int:
+    """RoBERTa's kind counts positions from the padding_idx of their table + 1."""
+    tables = [module for name, module in encoder.named_modules() if name.endswith("position_embeddings")]
+    return max((1 + t.padding_idx for t in tables if getattr(t, "padding_idx", None) is not None), default=0)
 
 
 def unused_parameters(encoder: nn.Module) -> list[nn.Parameter]:

@@ -4,15 +4,17 @@
     encoder(input_ids, **isolate(pieces))           # a mask, and positions that begin anew in each text
     isolate.works(encoder, length=128)              # False: this architecture mixes the texts all the same
 
-transformers isolates packed texts by itself only for causal models without a mask, or with flash attention; for the
-rest positions that begin anew change no attention. B rows, T sub-words. Copy it alone; needs torch.
+For the encoders of transformers positions that begin anew change no attention. B rows, T sub-words.
+Copy together with: encoder.py.
 """
 
 import inspect
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from .encoder import first_position
 
 
 class Isolation:
@@ -79,9 +81,3 @@ def positions(pieces: Tensor) -> Tensor:
     places = torch.arange(pieces.shape[1], device=pieces.device).expand_as(pieces)
     begins = pieces.diff(dim=1, prepend=pieces[:, :1]) != 0
     return places - (places * begins).cummax(1).values
-
-
-def first_position(encoder: nn.Module) -> int:
-    """RoBERTa's kind counts positions from the padding_idx of their table + 1."""
-    tables = [module for name, module in encoder.named_modules() if name.endswith("position_embeddings")]
-    return max((1 + t.padding_idx for t in tables if getattr(t, "padding_idx", None) is not None), default=0)

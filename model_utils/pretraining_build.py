@@ -55,7 +55,7 @@ def new_of_shape(
     """
     transformers_logging.disable_progress_bar()
     options = {name: value for name, value in shape.items() if name != "model_type"}
-    known = AutoConfig.for_model(checked_type(shape)).to_dict()
+    known = default_config(shape).to_dict()
     if unknown := sorted(options.keys() - known.keys()):
         raise ModelError(f"model: {shape['model_type']} has no {unknown[0]!r}; it has {', '.join(sorted(known))}")
     first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
@@ -77,14 +77,13 @@ def new_of_shape(
         raise ModelError(f"model: {error}") from error
 
 
-def checked_type(shape: Mapping[str, Any]) -> str:
+def default_config(shape: Mapping[str, Any]) -> Any:
     model_type = shape.get("model_type")
     try:
-        AutoConfig.for_model(model_type)
+        return AutoConfig.for_model(model_type)
     except (ValueError, KeyError):
         right = "give one of transformers, such as bert, roberta, modernbert, gpt2, llama"
         raise ModelError(f"model: model_type {model_type!r}: there is no such architecture; {right}") from None
-    return str(model_type)
 
 
 def is_causal(config: Any, objective: str) -> bool:

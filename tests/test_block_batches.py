@@ -128,6 +128,7 @@ def test_the_rate_changes_on_a_straight_line() -> None:
 def test_held_out_masks_are_always_the_same_and_every_block_comes_once() -> None:
     first, again = (by_sample(block_eval_loader(DATASET, collator(), batch_size=7)) for _ in range(2))
     assert first == again and sorted(first) == list(range(N))
+    assert by_sample(block_eval_loader(DATASET, collator(last_rate=0.5), batch_size=7)) == first
     ranks = [by_sample(block_eval_loader(DATASET, collator(), batch_size=7, rank=r, world_size=2)) for r in (0, 1)]
     assert ranks[0] | ranks[1] == first and not ranks[0].keys() & ranks[1].keys()
 

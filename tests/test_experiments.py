@@ -14,7 +14,7 @@ from experiments import ablate as ablation
 from experiments import search
 from experiments.ablate import ablate, paired_bootstrap, report
 from experiments.cost import ratios, step_seconds
-from experiments.variants import split_toggles
+from experiments.variants import folder_name, split_toggles
 from tests.sample_job import arguments, in_this_process, read
 
 
@@ -26,6 +26,7 @@ def test_variants_of_a_job(data: Path, tmp_path: Path) -> None:
     given = job(data, tmp_path / "out", use_fgm=True)
     rest, variants = split_toggles([*given, "--toggle", "use_fgm,use_ema+ema_decay=0.9,optimizer=muon"])
     assert rest == given
+    assert folder_name("use_distillation+distillation_teacher=a/b") == "use_distillation+distillation_teacher=a_b"
     assert variants == {
         "base": [],
         "use_fgm": ["--use_fgm", "false"],

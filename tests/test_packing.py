@@ -72,7 +72,7 @@ def test_causal_texts_end_once_and_have_nothing_else() -> None:
     pieces = BlockEncoder(tokenizer, length, causal=True)([text])
     found = [number for ids, _ in pieces for number in ids.tolist()]
     assert found == [CLS, *ids_of(text), SEP] and {len(ids) for ids, _ in pieces[:-1]} == {length}
-    assert all(flags[0] & PIECE for _, flags in pieces[:1])
+    assert len(pieces) > 2 and all(flags[0] & PIECE and not (flags[1:] & PIECE).any() for _, flags in pieces)
 
 
 def test_pairs_are_cut_as_transformers_cuts_them() -> None:

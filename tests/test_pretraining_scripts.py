@@ -89,7 +89,10 @@ def test_training_is_that_of_a_bare_loop_with_scores_everywhere(files: Path, tmp
         torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-5, msg=name)
 
 
-@pytest.mark.parametrize("more", [(), ("--masking", "ngram", "--use_ema", "--ema_decay", "0.9")], ids=["plain", "ema"])
+BF16 = ("--masking", "ngram", "--use_ema", "--ema_decay", "0.9", "--precision", "bf16")
+
+
+@pytest.mark.parametrize("more", [(), BF16], ids=["plain", "ema in bf16"])
 def test_a_run_that_was_broken_off_ends_as_an_unbroken_one(files: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
     steps = ("--epochs", "3", "--save_steps", "5", *more)
     assert run(pretrain_from_scratch, scratch(files, tmp_path / "whole", "--max_steps", "23", *steps)) == 0
@@ -144,7 +147,7 @@ def test_the_result_is_a_standard_folder(files: Path, tmp_path: Path) -> None:
 
 
 def test_causal_perplexity_is_that_of_each_text_alone(files: Path, tmp_path: Path) -> None:
-    argv = scratch(files, tmp_path / "out", "--epochs", "2", "--block_length", "64", model=GPT2)
+    argv = scratch(files, tmp_path / "out", "--epochs", "2", model=GPT2)
     assert run(pretrain_from_scratch, argv) == 0
     best = tmp_path / "out/best"
     found = json.loads((best / "metrics.json").read_text(encoding="utf-8"))["eval"]
@@ -152,7 +155,7 @@ def test_causal_perplexity_is_that_of_each_text_alone(files: Path, tmp_path: Pat
     total, count = 0.0, 0
     for _, text in read_texts([f"{files}/dev.jsonl"]):
         ids = tokenizer(text, return_tensors="pt")["input_ids"]
-        for piece in ids.split(64, 1):
+        for piece in ids.split(32, 1):
             if piece.shape[1] > 1:
                 total += model(input_ids=piece, labels=piece).loss.item() * (piece.shape[1] - 1)
                 count += piece.shape[1] - 1
