@@ -45,6 +45,8 @@ class Corpus:
     files: Sequence[str]
     columns: Sequence[str] = ("text",)
     """one, or the two of a pair"""
+    part: tuple[float, float] = (0.0, 1.0)
+    """only texts whose hash, as a number from 0 to 1, is in it: (0, 0.01) and (0.01, 1) share no text"""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def cache_keys(corpora: Sequence[Corpus], encode: BlockEncoder, texts: Filter, s
     }
     before = ""
     for corpus in corpora:
-        parts = [settings, corpus.columns, [content_hash(file) for file in corpus.files], before]
+        parts = [settings, corpus.columns, corpus.part, [content_hash(file) for file in corpus.files], before]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:20]
         before = key if texts.similarity else ""
         yield key
@@ -129,7 +131,10 @@ def kept_texts(
 ) -> Iterator[list[str]]:
     """The columns of each text that is kept; the others are counted."""
     quiet = {} if sys.stderr.isatty() else {"disable": True}  # an explicit disable=None would overrule TQDM_DISABLE
+    first, end = corpus.part
     for _, columns in tqdm(read_columns(corpus.files, corpus.columns), desc=corpus.name, unit=" texts", **quiet):
+        if not first <= place(columns) < end:
+            continue
         found = [clean(text) for text in columns] if texts.clean else columns
         if min(map(len, found)) < max(texts.min_chars, 1):
             counts["too_short"] += 1
@@ -139,6 +144,12 @@ def kept_texts(
             counts["texts"] += 1
             counts["characters"] += sum(map(len, found))
             yield found
+
+
+def place(columns: Sequence[str]) -> float:
+    """A number of [0, 1) that only these texts decide, not the files and texts around them."""
+    digest = hashlib.blake2b("\n".join(columns).encode("utf-8", "surrogatepass"), digest_size=6).digest()
+    return int.from_bytes(digest) / 2**48
 
 
 def in_chunks(texts: Iterator[list[str]]) -> Iterator[list[Any]]:

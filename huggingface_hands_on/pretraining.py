@@ -74,11 +74,16 @@ def find_corpora(args: Any) -> list[tuple[str, Any]]:
     from data_process.blocks import Corpus
     from data_process.corpus import find_files
 
-    found = []
-    for part, entries in (("eval", args.eval_corpus), ("train", args.corpus)):
+    ratio, found = args.eval_ratio, []
+    held_out = [entry | {"name": f"{entry['name']}_held_out"} for entry in args.corpus if ratio]
+    for part, entries, texts in (
+        ("eval", args.eval_corpus, (0.0, 1.0)),
+        ("eval", held_out, (0.0, ratio)),
+        ("train", args.corpus, (ratio, 1.0)),
+    ):
         for entry in entries:
             columns = [entry[name] for name in ("text_column", "text_pair_column") if entry[name]]
-            found.append((part, Corpus(entry["name"], find_files(entry["files"]), columns)))
+            found.append((part, Corpus(entry["name"], find_files(entry["files"]), columns, texts)))
     return found
 
 

@@ -43,7 +43,10 @@ class CorpusArguments:
     """file, glob or folder (.txt: a text per line; .jsonl .csv .parquet …), or a list of them and of {files: …,
     name: …, weight: …, text_column: …, text_pair_column: …}; weights are shares of an epoch's blocks"""
     eval_corpus: str | list[Any] = ""
-    """the same, held out for perplexity and accuracy; empty = none"""
+    """the same, held out for perplexity and accuracy; empty = eval_ratio of each corpus"""
+    eval_ratio: float = 0.0
+    """share of the texts that is held out where there is no eval_corpus; a hash of its words decides for each text, so
+    that a text stays where it is when others are added; 0 = nothing is held out"""
     text_column: str = "text"
     """column with the text"""
     text_pair_column: str | None = None
@@ -134,6 +137,8 @@ def get_args(argv: list[str] | None, kind: type[PretrainingArguments], script: s
         setattr(args, name, corpora(args, name))
     weights = [entry["weight"] for entry in args.corpus]
     require(all(weights) or not any(weights), "corpus", "give each corpus a weight, or none of them")
+    require(0 <= args.eval_ratio < 1, "eval_ratio", "must be at least 0 and below 1")
+    require(not (args.eval_corpus and args.eval_ratio), "eval_ratio", "give this or eval_corpus, not both")
     require(0 <= args.deduplicate <= 1, "deduplicate", "must be between 0 (off) and 1 (the same texts only)")
     require(args.block_length >= 8, "block_length", "must be at least 8")
     for name in ("mask_rate", "mask_rate_end"):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_process.blocks import Blocks, Corpus, Filter, build_blocks
+from data_process.blocks import Blocks, Corpus, Filter, build_blocks, place
 from data_process.clean import clean
 from data_process.deduplicate import Deduplicator
 from data_process.errors import DataError
@@ -76,6 +76,20 @@ def test_what_is_held_out_is_left_out_of_training_also_when_it_is_cached(tmp_pat
         path.rmdir()
     assert build(tmp_path, held, train, texts=texts)[1].info == fresh[1].info
     assert build(tmp_path, train, texts=texts)[0].key != fresh[1].key
+
+
+def test_parts_are_of_the_share_asked_for_and_a_text_stays_in_its_part(tmp_path: Path) -> None:
+    many = [f"{text} {number}" for number in range(50) for text in TEXTS]
+    file = written(tmp_path / "a.jsonl", [*many, *many[:100]])
+    held, rest = build(tmp_path, Corpus("a", [file], part=(0, 0.1)), Corpus("a", [file], part=(0.1, 1)))
+    assert held.info["texts"] + rest.info["texts"] == 3100
+    assert abs(held.info["texts"] - 310) < 4 * (3100 * 0.1 * 0.9) ** 0.5
+    chosen = {text for text in many if place([text]) < 0.1}
+    file = written(tmp_path / "chosen.jsonl", sorted(chosen))
+    assert build(tmp_path, Corpus("b", [file], part=(0, 0.1)))[0].info["texts"] == len(chosen)
+    with pytest.raises(DataError, match="no text is left"):
+        build(tmp_path, Corpus("b", [file], part=(0.1, 1)))
+    assert place(["a", "b"]) != place(["ab"]) != place(["\ud800"])
 
 
 def test_a_stop_in_the_middle_leaves_nothing(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, 
 
 import main
 from data_loader.block_batches import block_loader
+from data_process.blocks import place
 from data_process.corpus import read_texts
 from data_process.tokenizer import train_tokenizer
 from huggingface_hands_on import pretraining
@@ -188,6 +189,16 @@ def test_a_dry_run_says_what_a_run_would_be_and_writes_nothing(files: Path, tmp_
     assert not (tmp_path / "out").exists()
 
 
+def test_a_share_is_held_out_where_no_file_is(files: Path, tmp_path: Path) -> None:
+    argv = scratch(files, tmp_path, "--eval_corpus", "", "--eval_ratio", "0.3", "--max_steps", "2")
+    assert run(pretrain_from_scratch, argv) == 0
+    info = json.loads((tmp_path / "dataset_info.json").read_text(encoding="utf-8"))
+    held, rest = info["eval"]["corpus_0_held_out"], info["train"]["corpus_0"]
+    chosen = [text for text in TEXTS[10:] if place([text]) < 0.3]
+    assert (held["texts"], held["characters"]) == (len(chosen), sum(map(len, chosen)))
+    assert held["texts"] + rest["texts"] == 50 and (tmp_path / "best/model.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -204,6 +215,7 @@ def test_a_dry_run_says_what_a_run_would_be_and_writes_nothing(files: Path, tmp_
         (("--use_fgm", "true"), "use_fgm: unknown option"),
         (("--text_column", "body"), "dev.jsonl:1: body: there is no such column"),
         (("--packing", "crossing", "--text_pair_column", "b"), "pairs of texts are packed as documents"),
+        (("--eval_ratio", "0.1"), "eval_ratio: give this or eval_corpus, not both"),
     ],
 )
 def test_a_mistake_is_one_line(files: Path, tmp_path: Path, capsys: Any, more: tuple[str, ...], message: str) -> None:
