@@ -26,9 +26,8 @@ import numpy as np
 import torch
 
 import main
-from config import in_data_dir, seed_everything
-from huggingface_hands_on import pretraining
-from huggingface_hands_on.pretraining_arguments import ContinueArguments, get_args
+from config import in_data_dir
+from huggingface_hands_on import continue_pretrain_task, pretraining
 
 WARM_UP = 2  # steps of each round that do not count
 
@@ -65,7 +64,7 @@ def ours(argv: Sequence[str], steps: int) -> Callable[[], tuple[Clock, int]]:
                 number, batch = number + 1, next(batches)
             step([batch])
             if turn >= WARM_UP:
-                tokens += batch["input_ids"].numel() - int((batch["input_ids"] == job.tokenizer.pad_token_id).sum())
+                tokens += int((batch["input_ids"] != job.tokenizer.pad_token_id).sum())
         clock.stop()
         return clock, tokens
 
@@ -73,19 +72,10 @@ def ours(argv: Sequence[str], steps: int) -> Callable[[], tuple[Clock, int]]:
 
 
 def prepared(argv: Sequence[str]) -> tuple[Any, Any, dict[str, Any]]:
-    from data_process.tokenizer import load_tokenizer
-    from model_utils.encoder import locate
-    from model_utils.pretraining_build import load_pretrained
-
-    args = get_args([*argv], ContinueArguments, "continue_pretrain_task", "")
+    args, load = continue_pretrain_task.parse([*argv])
     job = main.start_job(args)
-    path = locate(args.model_name_or_path)
-    job.tokenizer = load_tokenizer(path)
-    seed_everything(args.seed)
-    model = pretraining.wrapped(job, load_pretrained(path)[0])
-    blocks = pretraining.build_corpora(job, pretraining.find_corpora(args))
-    collate = pretraining.build_collator(job, model)
-    return job, model, pretraining.build_training(job, model, collate, pretraining.build_datasets(blocks))
+    model, _, options = pretraining.prepare(job, load, pretraining.find_corpora(args))
+    return job, model, options
 
 
 def theirs(argv: Sequence[str], steps: int, grouped: bool) -> Callable[[], tuple[Clock, int]]:
@@ -101,7 +91,6 @@ def theirs(argv: Sequence[str], steps: int, grouped: bool) -> Callable[[], tuple
         def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
             if state.global_step == WARM_UP:
                 clock.start()
-                collate.tokens = 0
             if state.global_step == steps + WARM_UP:
                 clock.stop()
 
@@ -110,6 +99,7 @@ def theirs(argv: Sequence[str], steps: int, grouped: bool) -> Callable[[], tuple
     def go() -> tuple[Clock, int]:
         nonlocal clock
         clock = Clock()
+        collate.tokens.clear()
         with tempfile.TemporaryDirectory() as folder:
             settings = TrainingArguments(
                 output_dir=folder, max_steps=steps + WARM_UP, per_device_train_batch_size=args.batch_size,
@@ -120,20 +110,20 @@ def theirs(argv: Sequence[str], steps: int, grouped: bool) -> Callable[[], tuple
             trainer = Trainer(model=model.encoder, args=settings, train_dataset=rows, data_collator=collate,
                               callbacks=[Timed()])  # fmt: skip
             trainer.train()
-        return clock, collate.tokens
+        return clock, sum(collate.tokens[WARM_UP : WARM_UP + steps])
 
     return go
 
 
 class Counting:
-    """A collator, and the real sub-words that it has seen."""
+    """A collator, and the real sub-words of each batch, in order; Trainer makes a batch while it trains on another."""
 
     def __init__(self, collate: Any):
-        self.collate, self.tokens = collate, 0
+        self.collate, self.tokens = collate, list[int]()
 
     def __call__(self, rows: Any) -> Any:
         batch = self.collate(rows)
-        self.tokens += int(batch["attention_mask"].sum())
+        self.tokens.append(int(batch["attention_mask"].sum()))
         return batch
 
 

@@ -16,11 +16,16 @@ from typing import Any
 import main
 from config import require
 
-from .pretraining import pretrain
+from .pretraining import Load, pretrain
 from .pretraining_arguments import ContinueArguments, get_args
 
 
 def continue_pretraining(argv: list[str] | None = None) -> None:
+    pretrain(*parse(argv))
+
+
+def parse(argv: list[str] | None) -> tuple[Any, Load]:
+    """The arguments, and what loads tokenizer and model."""
     args = get_args(argv, ContinueArguments, "continue_pretrain_task", "Go on pretraining a language model.")
     require(bool(args.model_name_or_path), "model_name_or_path", "which model is to be trained? A hub name or a folder")
 
@@ -35,7 +40,7 @@ def continue_pretraining(argv: list[str] | None = None) -> None:
         saved = None if state is None else str(state)
         return tokenizer, *load_pretrained(path, args.objective, saved, args.trust_remote_code)
 
-    pretrain(args, load)
+    return args, load
 
 
 if __name__ == "__main__":

@@ -15,11 +15,16 @@ from typing import Any
 import main
 from config import require
 
-from .pretraining import pretrain
+from .pretraining import Load, pretrain
 from .pretraining_arguments import FromScratchArguments, get_args
 
 
 def pretrain_from_scratch(argv: list[str] | None = None) -> None:
+    pretrain(*parse(argv))
+
+
+def parse(argv: list[str] | None) -> tuple[Any, Load]:
+    """The arguments, and what loads tokenizer and model."""
     args = get_args(argv, FromScratchArguments, "pretrain_from_scratch", "Pretrain a language model from scratch.")
     require(bool(args.model), "model", "of which shape? For example {model_type: bert, hidden_size: 256}")
     require(bool(args.tokenizer), "tokenizer", "none given; train_tokenizer_from_scratch makes one")
@@ -33,7 +38,7 @@ def pretrain_from_scratch(argv: list[str] | None = None) -> None:
         saved = None if state is None else str(state)
         return tokenizer, *new_of_shape(args.model, tokenizer, args.block_length, args.objective, saved)
 
-    pretrain(args, load)
+    return args, load
 
 
 if __name__ == "__main__":

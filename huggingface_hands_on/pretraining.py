@@ -1,6 +1,6 @@
 """Training a language model on raw texts: corpora -> blocks -> masks -> the trainer of main.py.
 
-    pretrain(args, load)
+    pretrain(*parse(argv))          # parse: of continue_pretrain_task.py, or of pretrain_from_scratch.py
 
 What continue_pretrain_task.py and pretrain_from_scratch.py share. The result, best/ and last/ of the output folder, are
 standard folders: AutoModel.from_pretrained and main.py --model_name_or_path take them.
@@ -20,21 +20,14 @@ from config import check_resume, seed_everything
 from .pretraining_arguments import SETTLED
 
 logger = logging.getLogger(__name__)
+# Folder of a saved state, or None -> tokenizer, language model of transformers, whether it is causal.
+Load = Callable[[Path | None], tuple[Any, Any, bool]]
 
 
-def pretrain(args: Any, load: Callable[[Path | None], tuple[Any, Any, bool]]) -> None:
-    """
-    Args:
-        args: see pretraining_arguments.py.
-        load: folder of a saved state, or None -> tokenizer, language model of transformers, whether it is causal.
-    """
-    from model_utils.pretraining_build import check_tokenizer
-    from trainer import distributed
-    from trainer.checkpoint import read_json
+def pretrain(args: Any, load: Load) -> None:
+    """Train, or say what training would be (--dry_run); see pretraining_arguments.py for `args`."""
     from trainer.lock import owned
     from trainer.run_folder import find_state
-
-    from .mask_report import describe
 
     with ExitStack() as output:
         job = main.start_job(args)
@@ -43,23 +36,7 @@ def pretrain(args: Any, load: Callable[[Path | None], tuple[Any, Any, bool]]) ->
             output.enter_context(owned(args.output_dir))
         job.folder = find_state(args.output_dir, args.resume)
         job.resumes = job.folder is not None
-        seed_everything(args.seed)
-        job.tokenizer, language_model, job.causal = load(job.folder)
-        check_tokenizer(job.tokenizer, job.causal)
-        with distributed.local_rank_0_first():
-            blocks = build_corpora(job, corpora)
-        job.given |= {f"{part}_data": [own.key for own in blocks[part].values()] for part in blocks}
-        if job.folder:
-            saved = read_json(job.folder / "trainer_state.json")["arguments"]
-            for change in check_resume(saved, job.given, job.folder, SETTLED):
-                logger.warning("going on with another value: %s", change)
-        model = wrapped(job, language_model)
-        collate = build_collator(job, model)
-        datasets = build_datasets(blocks)
-        if not job.causal:
-            for line in describe(collate, datasets["train"], job.tokenizer.mask_token_id):
-                logger.info(line)
-        options = build_training(job, model, collate, datasets)
+        model, blocks, options = prepare(job, load, corpora)
         if args.dry_run:
             from .dry_run import forecast
 
@@ -67,6 +44,35 @@ def pretrain(args: Any, load: Callable[[Path | None], tuple[Any, Any, bool]]) ->
             return
         info = {part: {name: own.info for name, own in blocks[part].items()} for part in blocks}
         main.train(job, model, options, lambda: {"dataset_info.json": info})
+
+
+def prepare(
+    job: main.Job, load: Load, corpora: Sequence[tuple[str, Any]]
+) -> tuple[Any, dict[str, dict[str, Any]], dict[str, Any]]:
+    """The model, part -> name of a corpus -> Blocks, and the Trainer's options; job knows the tokenizer then."""
+    from model_utils.pretraining_build import check_tokenizer
+    from trainer import distributed
+    from trainer.checkpoint import read_json
+
+    from .mask_report import describe
+
+    seed_everything(job.args.seed)
+    job.tokenizer, language_model, job.causal = load(job.folder)
+    check_tokenizer(job.tokenizer, job.causal)
+    with distributed.local_rank_0_first():
+        blocks = build_corpora(job, corpora)
+    job.given |= {f"{part}_data": [own.key for own in blocks[part].values()] for part in blocks}
+    if job.folder:
+        saved = read_json(job.folder / "trainer_state.json")["arguments"]
+        for change in check_resume(saved, job.given, job.folder, SETTLED):
+            logger.warning("going on with another value: %s", change)
+    model = wrapped(job, language_model)
+    collate = build_collator(job, model)
+    datasets = build_datasets(blocks)
+    if not job.causal:
+        for line in describe(collate, datasets["train"], job.tokenizer.mask_token_id):
+            logger.info(line)
+    return model, blocks, build_training(job, model, collate, datasets)
 
 
 def find_corpora(args: Any) -> list[tuple[str, Any]]:

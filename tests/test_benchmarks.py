@@ -9,16 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import main
-from benchmarks import quality
+from benchmarks import mlm_curve, quality
 from benchmarks.baselines import baselines, report
+from benchmarks.mlm import their_rows
 from benchmarks.quality import table, train_ours, train_theirs
+from data_process.tokenizer import train_tokenizer
 from model_utils.scores.ranking import spearman
 from tests.sample_job import TASKS, arguments
+from tests.test_blocks import TEXTS, written
 
 
 @pytest.mark.slow
@@ -123,3 +127,40 @@ def test_a_mistake_is_one_line(data: Path, tmp_path: Path, capsys: pytest.Captur
         assert main.run(argv, script) == 2
         assert re.fullmatch(message + "\n", capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("accelerate") is None, reason="transformers.Trainer needs accelerate")
+@pytest.mark.filterwarnings("ignore")
+def test_curves_begin_at_the_loss_of_the_same_model_on_the_same_masks_and_fall(tmp_path: Path) -> None:
+    train_tokenizer(TEXTS, 100).save_pretrained(tmp_path / "tokenizer")
+    files = [written(tmp_path / f"{part}.jsonl", texts) for part, texts in (("train", TEXTS[10:]), ("dev", TEXTS[:10]))]
+    shape = "{model_type: bert, hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 2, intermediate_size: 64}"
+    argv = [
+        *("--tokenizer", str(tmp_path / "tokenizer"), "--corpus", files[0], "--eval_corpus", files[1]),
+        *("--cache_dir", str(tmp_path / "cache"), "--output_dir", str(tmp_path / "out"), "--model", shape),
+        *("--block_length", "32", "--batch_size", "8", "--lr", "3e-3", "--epochs", "6"),
+    ]
+    found = mlm_curve.compare("pretrain_from_scratch", argv, every=8, batches=1)
+    firsts = {(curve[0]["tokens"], curve[0]["alone"], curve[0]["joined"]) for curve in found.values()}
+    assert len(firsts) == 1
+    job, model, options = mlm_curve.prepared("pretrain_from_scratch", [*argv, *mlm_curve.JOINED])
+    batch = next(iter(options["eval_loader"]))
+    labels = torch.full_like(batch["input_ids"], -100)
+    for row, (places, own) in enumerate(zip(batch["masked_places"], batch["labels"]["mlm"], strict=True)):
+        labels[row, places[own != -100]] = own[own != -100]
+    model.eval()
+    with torch.no_grad():
+        expected = model.encoder(input_ids=batch["input_ids"], labels=labels).loss.item()
+    assert found["Trainer"][0]["joined"] == pytest.approx(expected, rel=1e-5)
+    for name, curve in found.items():
+        assert [point["step"] for point in curve[:3]] == [0, 8, 16], name
+        assert curve[-1]["alone"] < curve[0]["alone"] - 0.5 and curve[-1]["joined"] < curve[0]["joined"] - 0.5
+    blocks = len(their_rows([files[0]], job.tokenizer, 32, True))
+    in_an_epoch = -(-blocks // 8)
+    assert 4 <= in_an_epoch < 8  # so that step 8 is in the second one
+    assert found["Trainer"][1]["tokens"] == 32 * (blocks + 8 * (8 - in_an_epoch))
+    lines = mlm_curve.table(found).splitlines()
+    assert f"{expected:.3f} |" in lines[2] and len(lines) == len(found["ours"]) + 4
+    mlm_curve.plot(found, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 10_000
