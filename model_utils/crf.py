@@ -9,17 +9,21 @@ https://github.com/kmkurn/pytorch-crf (0.7.2), with which checkpoints are exchan
 
 - Any mask: any dtype, off at the first word, with holes (sub-words), rows that are off completely.
 - `labels` excludes the transitions that BIO / IOBES / BMES forbid, from the likelihood and from decoding.
-- fp32 also under autocast and for half-precision emissions; no host sync but the one that ends `decode`.
+- fp32 also under autocast and for half-precision emissions; on a GPU no host sync but the one that ends `decode`.
+- Fast on a CPU: sums of probabilities with a gradient of their own, where scores are moderate (see ScaledSums).
 
 Letters: B batch, T words, C tags. Public methods take (B, T, ...), or (T, B, ...) with batch_first=False;
 inside it is always (T, B, ...), and `keep` is a boolean mask whose True values come first in every row.
 """
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torchcrf
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 __all__ = ["CRF", "allowed_transitions"]
 
@@ -27,6 +31,9 @@ IGNORE_INDEX = -100
 # Added to forbidden transitions. exp(-1e4) is 0 in fp32: no probability is left. Finite, because with -inf a
 # gold path that breaks the rules has an infinite loss, and logsumexp over only -inf has a NaN gradient.
 FORBIDDEN = -1e4
+# Of ScaledSums: how far below the largest sum one may be, as a logarithm, so that its product with another such sum
+# is still a normal number.
+DEEPEST = {torch.float32: 40.0, torch.float64: 300.0}
 
 
 def allowed_transitions(labels: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,6 +79,7 @@ class CRF(torchcrf.CRF):
         self.labels = None if labels is None else tuple(labels)
         # No buffer: from_pretrained leaves garbage in buffers that are not in the checkpoint.
         self._penalties: tuple[Tensor, ...] | None = None
+        self._turn = 0.0  # words until any tag can be followed by any tag
 
     def forward(
         self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None, reduction: str = "sum"
@@ -163,29 +171,122 @@ class CRF(torchcrf.CRF):
         return start[tags[0]] + words.sum(0) + steps.sum(0) + end[tags.gather(0, last).squeeze(0)]
 
     def _compute_normalizer(self, emissions: Tensor, keep: Tensor) -> Tensor:
-        """log Z, (B,): log of the summed exp(score) of all paths, by the forward algorithm in log space."""
+        """log Z, (B,): log of the summed exp(score) of all paths, by the forward algorithm."""
         start, end, pairs = self._transition_scores()
+        if dtype := self._dtype_of_sums(start, end, pairs, emissions):
+            return ScaledSums.apply(start, end, pairs, emissions, keep, dtype)
+        pairs = pairs.T.contiguous()  # what is summed lies together
         first, *words = emissions.unbind(0)  # one unbind: emissions[t] would each get a gradient of (T, B, C)
         score = start + first  # (B, C) of all paths up to here that end in tag j
         for word, on in zip(words, keep[1:].unsqueeze(2), strict=True):
-            longer = torch.logsumexp(score.unsqueeze(2) + pairs, dim=1) + word  # (B, C, C) -> (B, C)
+            longer = torch.logsumexp(score.unsqueeze(1) + pairs, dim=2) + word  # (B, C, C) -> (B, C)
             score = torch.where(on, longer, score)
         return torch.logsumexp(score + end, dim=1)
 
+    @torch.no_grad()
+    def _dtype_of_sums(self, start: Tensor, end: Tensor, pairs: Tensor, emissions: Tensor) -> torch.dtype | None:
+        """The type in which ScaledSums lose nothing; None: only logarithms are safe, or asking would stop a GPU.
+
+        From the best prefix so many words back any tag can be reached. So the sum for a tag is at most as far below the
+        best one as so many transitions and emissions differ from each other, times the number of tags.
+        """
+        if emissions.device.type != "cpu":
+            return None
+        scores = [start, end, pairs]
+        if self.labels is not None:
+            allowed = allowed_transitions(self.labels)
+            self._turn = self._turn or words_to_turn(allowed[2])
+            scores = [score[may] for score, may in zip(scores, allowed, strict=True)]
+        spreads = [score.max() - score.min() for score in scores]
+        spreads.append((emissions.amax(2) - emissions.amin(2)).max())
+        depth = (self._turn or 1) * (float(sum(spreads)) + math.log(self.num_tags))
+        return next((dtype for dtype, deepest in DEEPEST.items() if depth < deepest), None)
+
     def _viterbi_decode(self, emissions: Tensor, keep: Tensor) -> list[list[int]]:
         start, end, pairs = self._transition_scores()
-        stay = torch.arange(self.num_tags, device=emissions.device)  # (C,)
-        score = start + emissions[0]  # (B, C) of the best path up to here that ends in tag j
-        history = []
+        pairs = pairs.T.contiguous()
+        scores = [start + emissions[0]]  # (B, C) of the best path up to each word that ends in tag j
         for word, on in zip(emissions[1:], keep[1:].unsqueeze(2), strict=True):
-            best, previous = (score.unsqueeze(2) + pairs).max(dim=1)  # (B, C), (B, C)
-            score = torch.where(on, best + word, score)
-            history.append(torch.where(on, previous, stay))  # behind a row's end the pointer leads to itself
-        path = [(score + end).argmax(dim=1, keepdim=True)]  # (B, 1), the last word first
-        for previous in reversed(history):
-            path.append(previous.gather(1, path[-1]))
-        rows = torch.cat([keep.sum(0).unsqueeze(1), *reversed(path)], dim=1)  # (B, 1+T): length, then tags
+            best = (scores[-1].unsqueeze(1) + pairs).amax(dim=2)  # (B, C)
+            scores.append(torch.where(on, best + word, scores[-1]))
+        tags = (scores.pop() + end).argmax(dim=1)  # (B,)
+        path = [tags]  # the last word first
+        for score, on in zip(reversed(scores), keep[1:].flip(0), strict=True):
+            tags = torch.where(on, (score + pairs[tags]).argmax(dim=1), tags)  # behind a row's end it stays
+            path.append(tags)
+        rows = torch.stack([keep.sum(0), *reversed(path)], dim=1)  # (B, 1+T): length, then tags
         return [tags[:length] for length, *tags in rows.tolist()]  # the one transfer to the host
+
+
+def words_to_turn(pairs: Tensor) -> float:
+    """Least n such that any tag can be followed, n words on, by any tag; infinite where there is none.
+
+    pairs: (C, C), True = the second may follow the first.
+    """
+    step = pairs.float()
+    reached = step
+    for number in range(1, len(pairs) ** 2 + 1):
+        if bool(reached.all()):
+            return number
+        reached = (reached @ step).clamp(max=1.0)
+    return math.inf
+
+
+class ScaledSums(torch.autograd.Function):
+    """log Z and its gradient by sums of probabilities from both ends: Rabiner, "A Tutorial on Hidden Markov Models",
+    Proceedings of the IEEE 1989, section V.A.
+
+    Sums are scaled to 1 at each word, so that a word costs a product of small matrices and no logarithm. Those from the
+    right are the same recursion on mirrored rows: one loop makes both.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, start: Tensor, end: Tensor, pairs: Tensor, emissions: Tensor, keep: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        """(C,), (C,), (C, C), (T, B, C), (T, B), of the sums -> (B,)"""
+        number, rows, tags = emissions.shape
+        lengths, row = keep.sum(0), torch.arange(rows, device=keep.device)  # (B,)
+        mirrored = (lengths - 1 - torch.arange(number, device=keep.device)[:, None]).clamp(min=0)  # (T, B)
+        mirrored = (mirrored * rows + row).flatten()  # behind a row's end stands what no one looks at
+        last = (lengths - 1).clamp(min=0) * rows + row  # (B,)
+        highest = emissions.amax(2)  # (T, B)
+        words = emissions.new_empty(number, 2, rows, tags, dtype=dtype)  # from the left, from the right
+        torch.exp((emissions - highest.unsqueeze(2)).to(dtype), out=words[:, 0])
+        words[:, 1] = words[:, 0].flatten(0, 1).index_select(0, mirrored).unflatten(0, (number, rows))
+        follow = (pairs - pairs.max()).to(dtype).exp()
+        both = torch.stack([follow, follow.T])  # (2, C, C)
+        first = torch.stack([start - start.max(), end - end.max()]).to(dtype).exp()  # (2, C)
+        before, after = torch.empty_like(words), torch.empty_like(words)  # sums without and with the word itself
+        scale = words.new_empty(number, 2, rows, 1)
+        before[0] = first.unsqueeze(1)
+        previous = None
+        for come, word, total, own in zip(before.unbind(), words.unbind(), scale.unbind(), after.unbind(), strict=True):
+            if previous is not None:
+                torch.bmm(previous, both, out=come)
+            torch.mul(come, word, out=own)
+            torch.sum(own, 2, keepdim=True, out=total)
+            previous = own.div_(total)
+        ends = (after[:, 0].flatten(0, 1)[last] * first[1]).sum(1).log()  # (B,)
+        logs = (scale[:, 0].squeeze(2).log() + highest) * keep  # (T, B)
+        if any(ctx.needs_input_grad):
+            from_right = before[:, 1].flatten(0, 1).index_select(0, mirrored).unflatten(0, (number, rows))  # (T, B, C)
+            ctx.save_for_backward(words[:, 0], after[:, 0], scale[:, 0], from_right, follow, keep, last)
+        log_z = logs.sum(0) + ends + (lengths - 1) * pairs.max() + start.max() + end.max()
+        return log_z.to(emissions.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        words, after, scale, from_right, follow, keep, last = ctx.saved_tensors
+        tags = after * from_right  # (T, B, C)
+        share = (grad * keep).to(tags.dtype).unsqueeze(2) / tags.sum(2, keepdim=True)  # (T, B, 1)
+        tags *= share  # probability of each tag, times the gradient of its row
+        right = from_right[1:] * words[1:]
+        right *= share[1:] / scale[1:]
+        pairs = follow * (after[:-1].flatten(0, 1).T @ right.flatten(0, 1))  # (C, C)
+        ends = tags.flatten(0, 1)[last].sum(0)
+        return *(found.to(grad.dtype) for found in (tags[0].sum(0), ends, pairs, tags)), None, None
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from model_utils import crf as crf_file
-from model_utils.crf import CRF, allowed_transitions
+from model_utils.crf import CRF, DEEPEST, ScaledSums, allowed_transitions, words_to_turn
 
 BIO = ["O", "B-x", "I-x", "B-y", "I-y"]
 IOBES = ["O", "B-x", "I-x", "E-x", "S-x"]
@@ -297,6 +297,94 @@ def test_long_confident_rows_keep_their_digits():
     torch.testing.assert_close(crf(emissions, tags).double(), theirs(double, tags, all_on), rtol=1e-6, atol=0)
 
 
+def in_fp64(crf: CRF, emissions: Tensor, tags: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Log likelihood and gradients by pytorch-crf in double precision; masks without holes. Forbidden ones are -1e4."""
+    theirs = torchcrf.CRF(crf.num_tags, batch_first=True).double()
+    start, end, pairs = (scores.double() for scores in crf._transition_scores())
+    for parameter, scores in zip(theirs.parameters(), (start, end, pairs), strict=True):
+        parameter.data = scores.detach().clone()
+    words = emissions.double().requires_grad_()
+    likelihood = theirs(words, tags, mask, reduction="none")
+    return likelihood, list(torch.autograd.grad(likelihood.sum(), [*theirs.parameters(), words]))
+
+
+@pytest.mark.parametrize("labels", SCHEMES)
+@pytest.mark.parametrize(("scale", "kind"), [(1, torch.float32), (15, torch.float64), (300, None), (3000, None)])
+def test_sums_of_probabilities_are_taken_where_they_are_safe_and_right_everywhere(labels, scale, kind):
+    """Scores that are unlikely beyond any floating-point number, and forbidden transitions: never NaN, never wrong."""
+    torch.manual_seed(18)
+    crf = make_crf(labels)
+    emissions, lengths = scale * torch.randn(6, 30, crf.num_tags), torch.tensor([30, 1, 17, 29, 2, 30])
+    tags = torch.randint(crf.num_tags, (6, 30))
+    mask = torch.arange(30) < lengths[:, None]
+    aligned = crf._left_align(emissions, mask)[0]
+    chosen = crf._dtype_of_sums(*crf._transition_scores(), aligned)
+    assert chosen == kind or scale in (15, 300), "the middle ones lie where fp32, fp64 and logarithms meet"
+    expected, gradients = in_fp64(crf, emissions, tags, mask)
+    ours = emissions.clone().requires_grad_()
+    found = crf(ours, tags, mask, reduction="none")
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+    digits = 1e-3 if chosen is None else 2e-5  # logarithms in fp32 of paths that score thousands
+    for own, other in zip(torch.autograd.grad(found.sum(), [*crf.parameters(), ours]), gradients, strict=True):
+        torch.testing.assert_close(own.double(), other, rtol=1e-4, atol=digits)
+
+
+@pytest.mark.parametrize("labels", SCHEMES)
+def test_every_kind_of_sum_gives_the_same_as_far_as_it_is_said_to(labels):
+    """Up to the depth where another type takes over; the scores are as adverse as this depth allows."""
+    torch.manual_seed(19)
+    crf = make_crf(labels)
+    mask = torch.ones(4, 40, dtype=torch.bool)
+    for dtype, deepest in DEEPEST.items():
+        emissions = torch.where(torch.rand(4, 40, crf.num_tags) < 0.5, 0.0, -1.0)  # as far apart as can be
+        low, high = 0.0, 1e3
+        for _ in range(40):  # the largest factor with which this type is still taken
+            middle = (low + high) / 2
+            aligned = crf._left_align(middle * emissions, mask)[0]
+            kinds = [*DEEPEST, None]
+            taken = crf._dtype_of_sums(*crf._transition_scores(), aligned)
+            low, high = (middle, high) if kinds.index(taken) <= kinds.index(dtype) else (low, middle)
+        tags = torch.randint(crf.num_tags, (4, 40))
+        ours = (low * emissions).requires_grad_()
+        assert low > deepest / 10
+        found = crf(ours, tags, mask, reduction="none")
+        expected, gradients = in_fp64(crf, ours.detach(), tags, mask)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-4)
+        for own, other in zip(torch.autograd.grad(found.sum(), [*crf.parameters(), ours]), gradients, strict=True):
+            torch.testing.assert_close(own.double(), other, rtol=1e-4, atol=5e-5)
+
+
+def test_the_gradient_of_the_sums_is_that_of_small_differences():
+    torch.manual_seed(20)
+    keep = torch.arange(5)[:, None] < torch.tensor([5, 1, 3])
+    start, end, pairs, words = (
+        torch.randn(size, dtype=torch.float64, requires_grad=True) for size in ((3,), (3,), (3, 3), (5, 3, 3))
+    )
+    weights = torch.rand(3, dtype=torch.float64)
+
+    def weighted(*scores: Tensor) -> Tensor:
+        return (ScaledSums.apply(*scores, keep, torch.float64) * weights).sum()
+
+    assert torch.autograd.gradcheck(weighted, (start, end, pairs, words))
+    with torch.no_grad():
+        assert weighted(start, end, pairs, words) == pytest.approx(weighted(start, end, pairs, words).item())
+
+
+def test_words_until_any_tag_can_follow():
+    """By brute force over all paths; a scheme in which only every second word can be B-x never gets there."""
+    for labels in (BIO, IOBES, BMES, ["B-x", "E-x"], ["O", "B-x", "E-x"], ["I-x", "I-y", "O"]):
+        pairs = allowed_transitions(labels)[2]
+        found = words_to_turn(pairs)
+        for number in range(1, 7):
+            reached = {
+                (path[0], path[-1])
+                for path in itertools.product(range(len(labels)), repeat=number + 1)
+                if all(pairs[a, b] for a, b in itertools.pairwise(path))
+            }
+            assert (len(reached) == len(labels) ** 2) == (number >= found), labels
+    assert words_to_turn(allowed_transitions(["B-x", "E-x"])[2]) == float("inf")
+
+
 # ---- callers and surroundings
 
 def test_marginals_do_not_depend_on_the_callers_grad_mode():
@@ -361,10 +449,13 @@ def test_distributed_data_parallel_gives_the_same_gradients():
         assert torch.equal(parameter.grad, gradient)
 
 
-def test_loss_reads_no_value_on_the_host():
+def test_loss_reads_no_value_on_the_host_of_a_gpu(monkeypatch):
     """Fake tensors have shapes but no values: .item(), a data-dependent shape or branch would raise."""
     torch.manual_seed(16)
     crf = make_crf(BIO)
+    elsewhere = torch.empty(6, 3, 5, device="meta")
+    assert crf._dtype_of_sums(*crf._transition_scores(), elsewhere) is None
+    monkeypatch.setattr(CRF, "_dtype_of_sums", lambda *_: None)
     with FakeTensorMode(allow_non_fake_inputs=True):
         emissions, tags, mask = torch.randn(3, 6, 5), torch.zeros(3, 6, dtype=torch.long), torch.ones(3, 6)
         with pytest.raises(DataDependentOutputException):
