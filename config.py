@@ -31,7 +31,7 @@ SETTLED = (
     *("seed", "text_column", "text_pair_column", "choices_column", "prompt", "tag_scheme"),
     *("max_length", "stride", "max_target_length", "eval_ratio", "test_ratio", "debug"),
     *("group_column", "folds", "fold", "few_shot"),
-    *("mixing", "mixing_temperature", "balanced_sampling", "loss_weighting"),
+    *("mixing", "mixing_temperature", "balanced_sampling", "group_by_length", "loss_weighting"),
     *("model_name_or_path", "scratch_vocab_size", "extra_tokens", "shared_layers", "freeze_layers", "peft"),
     *("lr", "head_lr", "layer_decay", "optimizer", "weight_decay", "warmup_ratio", "warmup_steps"),
     *("lr_scheduler", "lr_scheduler_options"),
@@ -69,6 +69,8 @@ class DataArguments:
     balanced_sampling: float = 0.0
     """how much more often records of rare classes are drawn, by the first task with one label per record: 0 = each
     record once per epoch, 1 = every class equally often"""
+    group_by_length: bool = False
+    """records of a step are of about the same length, so that batches hold little padding; not with streaming"""
     text_column: str = "text"
     """column with the text: a string, or a list of words (needed for word-level tasks)"""
     text_pair_column: str | None = None
@@ -448,6 +450,7 @@ def check(args: Arguments) -> None:
                   not_negative=("num_workers", "stride", "folds", "fold", "shared_layers"))  # fmt: skip
     require(args.mixing_temperature >= 1, "mixing_temperature", "must be at least 1")
     require(0 <= args.balanced_sampling <= 1, "balanced_sampling", "must be between 0 and 1")
+    require(not (args.group_by_length and args.streaming), "group_by_length", "lengths of streamed data are not known")
     check_data_options(vars(args))
     require(args.folds != 1, "folds", "must be at least 2, or 0 for none")
     require(args.fold < max(args.folds, 1), "fold", f"is counted from 0; of {args.folds} the last is {args.folds - 1}")

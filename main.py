@@ -149,6 +149,7 @@ def build_data(job: Job) -> None:
     job.causal = "text" in levels.values() and is_causal(path, args.trust_remote_code)
     for part in data:
         part.set_encoder(job.tokenizer, args.max_length, args.stride, args.max_target_length, job.causal)
+    job.given["groups"] = length_groups(job)
 
 
 def files_of(args: Arguments, options: dict[str, Any]) -> tuple[dict[str, str], dict[str, float]]:
@@ -174,6 +175,7 @@ def check_run(job: Job) -> None:
     job.given |= {name: value for name, value in sums.items() if value}
     if job.resumes and job.folder:
         saved = read_json(job.folder / "trainer_state.json").get("arguments", {})
+        job.given["groups"] = saved.get("groups", {})  # the order stays, also with other batches or more processes
         for change in check_resume(saved, job.given, job.folder):
             logger.warning("going on with another value: %s", change)
 
@@ -226,10 +228,21 @@ def build_train_loader(job: Job) -> Any:
 def build_order(job: Job, name: str) -> Any:
     """Which record comes when."""
     from data_loader.class_balance import BalancedOrder
+    from data_loader.length_groups import GroupedByLength
     from data_loader.order import shuffled
 
-    power = job.args.balanced_sampling
-    return BalancedOrder(job.data[name].classes("train"), power) if power else shuffled
+    data, power = job.data[name], job.args.balanced_sampling
+    order = BalancedOrder(data.classes("train"), power) if power else shuffled
+    group = job.given["groups"].get(name)
+    return GroupedByLength(data.lengths("train"), group, order=order) if group else order
+
+
+def length_groups(job: Job) -> dict[str, int]:
+    """Name of a data set -> records of about the same length that come together; 0 = they come in any order."""
+    args = job.args
+    names = job.data.having("train")
+    step = args.accumulate * job.world_size if len(names) == 1 else 1  # several take turns: a micro-batch is of one
+    return {name: job.options[name]["batch_size"] * step * args.group_by_length for name in names}
 
 
 def build_stream(job: Job, name: str, **options: Any) -> Any:

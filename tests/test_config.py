@@ -66,6 +66,7 @@ MISTAKES = {
     "two warm-ups": ([*SAMPLE, "--warmup_ratio", "0.1", "--warmup_steps", "5"], "give this or warmup_steps, not both"),
     "endless": ([*SAMPLE, "--epochs", "0"], "epochs and max_steps are both 0"),
     "stream a table": ([*SAMPLE, "--streaming"], "streaming: train_file must be one of .jsonl, .ndjson, .txt"),
+    "lengths of a stream": ([*SAMPLE, "--streaming", "--group_by_length"], "group_by_length: lengths of streamed data"),
     "no tasks": (["--do_train", "--train_file", "sample:joint"], "arguments: tasks: none given; for example"),
     "task without a kind": ([*SAMPLE, "--tasks", "[{name: a, label_column: b}]"], "tasks[0]: needs kind"),
     "unknown kind": ([*SAMPLE, "--tasks", "[{name: a, kind: tagger, label_column: b}]"],
@@ -123,7 +124,7 @@ def test_every_option_has_help_and_the_set_of_options_is_deliberate():
     source = (ROOT / "config.py").read_text(encoding="utf-8")
     for field in dataclasses.fields(Arguments):
         assert f"    {field.name}: " in source
-    assert len(dataclasses.fields(Arguments)) == 123
+    assert len(dataclasses.fields(Arguments)) == 124
 
 
 def test_the_configs_of_the_repository_are_valid(monkeypatch):

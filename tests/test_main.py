@@ -187,6 +187,35 @@ def test_streaming_trains_the_same_model(run, data, tmp_path, workers):
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
+def steps_of(argv, start=0):
+    """Records of each optimizer step of the second epoch, and the share of padding."""
+    args = main.get_args(argv)
+    job = main.build_job(args)
+    main.build_data(job)
+    main.check_run(job)
+    batches = list(main.build_train_loader(job)(1, start))
+    real = torch.cat([batch["attention_mask"].flatten() for batch in batches]).float().mean().item()
+    numbers = [number for batch in batches for number in batch["sample_id"].tolist()]
+    return [sorted(numbers[first : first + 32]) for first in range(0, len(numbers), 32)], 1 - real
+
+
+def test_records_of_a_step_are_of_about_the_same_length(data, tmp_path):
+    """Of the same step, not only of the same micro-batch; a resumed run keeps to the steps that it began with."""
+    out = tmp_path / "out"
+    grouped = {"group_by_length": True}
+    steps, padding = steps_of(arguments(data, out, **grouped, batch_size=8, accumulate=4))
+    others, other = steps_of(arguments(data, out, batch_size=8, accumulate=4))
+    assert padding < 0.5 * other and steps != others
+    for some in (steps, others):
+        assert sorted(number for step in some for number in step) == list(range(400))
+    assert steps_of(arguments(data, out, **grouped, batch_size=32))[0] == steps
+    assert steps_of(arguments(data, out, **grouped, batch_size=8))[0] != steps
+    assert main.run(arguments(data, out, **grouped, batch_size=32, max_steps=2, do_eval=None)) == 0
+    assert steps_of(arguments(data, out, **grouped, batch_size=4), 64)[0] == steps[2:]
+    assert main.run(arguments(data, out, **grouped, batch_size=4, max_steps=4, do_eval=None)) == 0
+    assert read(out / "last/trainer_state.json")["arguments"]["groups"] == {"data": 32}
+
+
 def test_a_split_of_one_file_is_stratified_and_saved(data, tmp_path):
     options = {"eval_file": None, "test_file": None, "eval_ratio": 0.2, "test_ratio": 0.1, "max_steps": 2}
     assert main.run(arguments(data, tmp_path / "out", **options)) == 0
