@@ -8,7 +8,6 @@ For several labels per record there is multilabel_splits.py, for records that be
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 
 def stratified_split(labels: Sequence[str], shares: Mapping[str, float], seed: int) -> dict[str, list[int]]:
@@ -23,6 +22,8 @@ def stratified_split(labels: Sequence[str], shares: Mapping[str, float], seed: i
     Returns: part name -> sorted record numbers; every record is in exactly one part.
     Raises: ValueError if a part, or what is left for "train", would be empty although its share is above 0.
     """
+    from sklearn.model_selection import train_test_split  # a second that a job without a split does not need
+
     rest = np.arange(len(labels))
     _, classes = np.unique(np.asarray(labels), return_inverse=True)
     parts: dict[str, list[int]] = {}
