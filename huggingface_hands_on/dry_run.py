@@ -3,7 +3,6 @@
     print(forecast(job, model, blocks, options))
 """
 
-import resource
 import statistics
 import sys
 import time
@@ -24,6 +23,8 @@ def forecast(job: Any, model: Any, blocks: Mapping[str, Mapping[str, Any]], opti
         blocks: part -> name -> Blocks.
         options: of the Trainer.
     """
+    from trainer.speed import peak_memory
+
     args = job.args
     lines = ["corpus                      texts   sub-words      blocks  padding  unknown"]
     for some in blocks.values():
@@ -76,14 +77,6 @@ def timed_evaluation(model: Any, loader: Any, device: torch.device, autocast: An
         with autocast():
             model(to_device(batch, device)).loss.item()
     return (time.perf_counter() - start) / max(1, number) * len(loader)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: of the GPU, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def state_bytes(model: Any, step: Any) -> int:

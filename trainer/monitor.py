@@ -1,10 +1,12 @@
-"""Where the trainer's figures go: metrics.jsonl, log.json and TensorBoard.
+"""Where the trainer's figures go: metrics.jsonl, log.json, speed.json and TensorBoard.
 
     log = RunLog("output/run", trainer.step, trainer.history)
     trainer.callbacks.append(log)
 
 A callback is a function `callback(event, step, values)`; the trainer calls it on rank 0 with
     "log"    means over the last logging_steps: loss, <task>/loss, lr …
+    "speed"  records/s, where the time went … since the "log" before, see speed.py
+    "total"  the same of the whole training, at its end
     "eval"   all metrics of an evaluation
     "epoch"  {"history": one entry per finished epoch or evaluation}
 """
@@ -50,6 +52,12 @@ class RunLog:
     def __call__(self, event: str, step: int, values: Mapping[str, Any]) -> None:
         if event == "epoch":
             write_json(self.folder / "log.json", values["history"])
+            return
+        if event == "total":
+            write_json(self.folder / "speed.json", values)
+            return
+        if event == "speed":  # not in metrics.jsonl, which is the same for the same run
+            self.draw({"step": step, "kind": "speed", **values})
             return
         line = {"step": step, "kind": "train" if event == "log" else "eval", **values}
         with open(self.metrics, "a", encoding="utf-8") as file:

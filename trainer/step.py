@@ -18,6 +18,7 @@ from torch import nn
 from . import distributed
 from .device import make_autocast, to_device
 from .memory import BatchSplitter, num_records, out_of_memory
+from .speed import Speed
 
 
 def plain_loss(model: nn.Module, batch: Mapping[str, Any], num_items: Mapping[str, Any]) -> Any:
@@ -82,6 +83,7 @@ class TrainStep:
         self.compute_loss, self.averagers, self.stateful = compute_loss, list(averagers), dict(stateful or {})
         self.gradient_takers = [main_pass, *attacks]
         self.on_oom, self.splitter = on_oom, BatchSplitter()
+        self.speed = Speed(self.device)
         self.masked = torch.zeros((), device=self.device)
         self.rates: dict[str, float] = {}
 
@@ -93,7 +95,8 @@ class TrainStep:
         Returns: this rank's share of "loss" and "<task>/loss", and the number of samples over all ranks, on the device.
         """
         losses, samples = self.gradient(group)
-        self.update()
+        with self.speed("optimizer"):
+            self.update()
         return losses, samples
 
     def gradient(self, group: Sequence[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -108,9 +111,12 @@ class TrainStep:
         """One try of `gradient`."""
         num_items, samples = self.count_items(group)
         losses: dict[str, torch.Tensor] = {}
-        for number, batch in enumerate(group, 1):
-            output = self.all_passes(to_device(batch, self.device), num_items, sync=number == len(group))
-            self.add_losses(losses, output)
+        with self.speed.counting(self.module, group):
+            for number, batch in enumerate(group, 1):
+                output = self.all_passes(to_device(batch, self.device), num_items, sync=number == len(group))
+                self.add_losses(losses, output)
+        for batch in group:
+            self.speed.count(batch)
         return losses, samples
 
     def all_passes(self, batch: dict[str, Any], num_items: Mapping[str, torch.Tensor], sync: bool) -> Any:
@@ -137,12 +143,13 @@ class TrainStep:
     def backward(self, batch: dict[str, Any], num_items: Mapping[str, torch.Tensor], sync: bool) -> Any:
         """Forward and backward of one micro-batch; adds to the gradients and, if `sync`, averages them over ranks."""
         with distributed.gradient_sync(self.model, sync):
-            with self.autocast():
+            with self.speed("forward"), self.autocast():
                 output = self.compute_loss(self.model, batch, num_items)
             # DDP averages over the ranks, while the loss is already divided by the items of all of them.
             # finite: 1, or NaN for a non-finite loss, whose gradients may be finite: it masks the update on all ranks
             finite = 1 + 0 * output.loss.detach()
-            self.scaler.scale(output.loss * distributed.world_size() * finite).backward()
+            with self.speed("backward"):
+                self.scaler.scale(output.loss * distributed.world_size() * finite).backward()
         return output
 
     def update(self) -> None:

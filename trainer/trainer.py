@@ -11,7 +11,7 @@ Between two log lines the host never waits for the device.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
@@ -30,6 +30,7 @@ from .prediction import Predictions, predict
 from .progress import figures, progress_bar
 from .run_folder import RunFolder, read_state
 from .signals import Interrupted
+from .speed import describe
 from .step import TrainStep
 
 logger = logging.getLogger(__name__)
@@ -109,8 +110,12 @@ class Trainer:
         Raises: TrainingDiverged; Interrupted, when the state has been saved after a stop signal.
         """
         self.saved = time.monotonic()
+        self.train_step.speed.since("training")
+        begins = self.step
         while not self.finished:
             self.train_one_epoch()
+        if self.step > begins:
+            self.tell_speed()
         return self.history
 
     @property
@@ -137,7 +142,7 @@ class Trainer:
         """The current epoch from `samples_seen` on."""
         self.model.train()
         batches = iter(self.train_loader(self.epoch, int(self.samples_seen)))
-        groups = iter(lambda: list(islice(batches, self.accumulate)), [])
+        groups = self.timed(iter(lambda: list(islice(batches, self.accumulate)), []))
         first = self.step % self.steps_per_epoch
         with progress_bar(groups, f"[Epoch {self.epoch}] [TRAIN]", self.steps_per_epoch, first) as bar:
             for group in bar:
@@ -151,6 +156,15 @@ class Trainer:
                     return
         self.epoch += 1
         self.samples_seen.zero_()
+
+    def timed(self, groups: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+        """The same; waiting for them counts as time of the data."""
+        while True:
+            with self.train_step.speed("data"):
+                group = next(groups, None)
+            if group is None:
+                return
+            yield group
 
     def take_step(self, group: Sequence[dict[str, Any]]) -> None:
         losses, samples = self.train_step(group)
@@ -177,11 +191,18 @@ class Trainer:
         self.window.reset()
         rates = self.train_step.rates
         self.emit("log", values | {f"lr/{name}": rate for name, rate in rates.items()})
+        self.emit("speed", self.train_step.speed.since("log"))
         short = figures({"loss": values.get("loss", math.nan), "lr": next(iter(rates.values()))})
         bar.set_postfix_str(short)
         if bar.disable:
             number = (self.step - 1) % self.steps_per_epoch + 1
             logger.info("[Epoch %d] [TRAIN] %d/%d %s", self.epoch, number, self.steps_per_epoch, short)
+
+    def tell_speed(self) -> None:
+        """Of the training of this process, as a line and to the callbacks."""
+        found = self.train_step.speed.since("training")
+        logger.info("[TRAIN] %s", describe(found))
+        self.emit("total", found)
 
     def check_finite(self) -> None:
         """Where the host waits anyway, and before anything is saved."""
@@ -203,10 +224,12 @@ class Trainer:
                 averaged.enter_context(averager.applied())
             best = bool(self.train_step.averagers)  # without evaluation best/ has the newest averages
             if self.eval_loader is not None:
-                entry["eval"] = self.tuned_eval()
+                with self.train_step.speed("eval"):
+                    entry["eval"] = self.tuned_eval()
                 best = self.early_stopping is not None and self.early_stopping.update(entry["eval"])
             if best and self.run_folder is not None:
-                self.run_folder.save_best(entry)
+                with self.train_step.speed("checkpoint"):
+                    self.run_folder.save_best(entry)
         if self.eval_loader is not None:
             self.model.train()
             self.emit("eval", entry["eval"])
@@ -242,7 +265,8 @@ class Trainer:
         """last/: the model and everything needed to go on exactly here."""
         self.check_finite()
         if self.run_folder is not None:
-            self.run_folder.save_last(self.state_dict())
+            with self.train_step.speed("checkpoint"):
+                self.run_folder.save_last(self.state_dict())
         self.saved = time.monotonic()
 
     def resume(self, folder: str | Path) -> None:

@@ -1,0 +1,130 @@
+"""trainer/speed.py against torch's own counter of operations, and against what was trained."""
+
+import copy
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForMaskedLM, BertConfig, BertModel
+
+from model_utils.multitask_model import build_model
+from model_utils.pretraining_model import PretrainingModel
+from tests.tiny import tiny_features, tiny_model, tiny_trainer
+from trainer.monitor import RunLog
+from trainer.speed import PARTS, PEAKS, Speed, describe
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 40,
+    "max_position_embeddings": 64, "attn_implementation": "eager",
+}  # fmt: skip
+
+
+def operations(model: Any, batch: dict[str, Any], passes: int = 1) -> tuple[float, float]:
+    """Ours and torch's, of so many forward and backward passes."""
+    speed = Speed()
+    other = copy.deepcopy(model)
+    with speed.counting(model, [batch]):
+        for _ in range(passes):
+            model(batch).loss.backward()
+    speed.count(batch)
+    assert not any(module._forward_hooks for module in model.modules() if isinstance(module, torch.nn.Linear))
+    with FlopCounterMode(display=False) as counter:
+        for _ in range(passes):
+            other(batch).loss.backward()
+    return speed.flops, counter.get_total_flops()
+
+
+def sequence_model(**sizes: Any) -> Any:
+    encoder = BertModel(BertConfig(**SIZES | sizes), add_pooling_layer=False)
+    return build_model(encoder, [{"name": "a", "kind": "sequence_classification", "labels": ["x", "y"]}])
+
+
+def batch_of(rows: int, length: int, real: int) -> dict[str, Any]:
+    mask = (torch.arange(length) < real).long().expand(rows, length)
+    return {"input_ids": torch.randint(5, 50, (rows, length)), "attention_mask": mask,
+            "labels": {"a": torch.zeros(rows, dtype=torch.long)}, "sample_id": torch.arange(rows)}  # fmt: skip
+
+
+def test_operations_are_those_that_torch_counts() -> None:
+    torch.manual_seed(0)
+    ours, theirs = operations(sequence_model(), batch_of(4, 30, 20))
+    assert ours == pytest.approx(theirs, rel=1e-3)
+    frozen = sequence_model()
+    for parameter in frozen.encoder.parameters():
+        parameter.requires_grad_(False)
+    linear = Speed()
+    with linear.counting(frozen, [batch_of(4, 30, 20)]):
+        frozen(batch_of(4, 30, 20))
+    trained = Speed()
+    with trained.counting(model := sequence_model(), [batch_of(4, 30, 20)]):
+        model(batch_of(4, 30, 20))
+    assert linear.flops_per_place == pytest.approx(trained.flops_per_place / 3, rel=1e-2)
+
+
+def test_scores_of_masked_places_only_are_counted_as_such_and_further_passes_too() -> None:
+    torch.manual_seed(0)
+    model = PretrainingModel(AutoModelForMaskedLM.from_config(BertConfig(**SIZES | {"vocab_size": 500})))
+    some = {"masked_places": torch.randint(30, (4, 3)), "labels": {"mlm": torch.ones(4, 3, dtype=torch.long)}}
+    batch = batch_of(4, 30, 30) | some
+    ours, theirs = operations(model, batch)
+    assert ours == pytest.approx(theirs, rel=1e-3)
+    everywhere = batch | {"masked_places": torch.arange(30).expand(4, 30), "labels": {"mlm": torch.ones(4, 30).long()}}
+    saved = 4 * (30 - 3) * (500 + 24) * 24 * 6  # of the vocabulary, and of the layer before it
+    assert operations(model, everywhere)[0] == pytest.approx(ours + saved, rel=1e-3)
+    assert operations(model, batch, passes=2)[0] < 2 * ours, "attention is counted once"
+
+
+def test_figures_between_two_calls() -> None:
+    speed = Speed()
+    speed.count(batch_of(3, 10, 5))
+    first = speed.since("a")
+    assert first["samples/s"] * first["seconds"] == pytest.approx(3)
+    with speed("data"):
+        time.sleep(0.05)
+    speed.count(batch_of(2, 20, 20))
+    speed.count(batch_of(2, 20, 10))
+    second, both = speed.since("a"), speed.since("b")
+    assert second["tokens/s"] * second["seconds"] == pytest.approx(60)
+    assert second["padding"] == pytest.approx(0.25) and both["padding"] == pytest.approx(1 - 75 / 110)
+    assert 0.5 < second["time/data"] <= 1 and second["time/forward"] == 0
+    assert second["time/data"] * second["seconds"] == pytest.approx(0.05, abs=0.02)
+    assert second["memory_GiB"] > 0.05
+    assert "40 sub-words/s" not in describe(second) and "25% padding" in describe(second)
+
+
+def test_mfu_is_the_share_of_a_known_gpu(monkeypatch) -> None:
+    speed = Speed()
+    speed.device = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 2**31)
+    for name, peak in (("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA A100-SXM4-40GB", PEAKS["A100"]), ("Tesla T4", 65e12),
+                       ("NVIDIA L40S", 362e12), ("NVIDIA GeForce RTX 4090", 165.2e12)):  # fmt: skip
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _, name=name: name)
+        speed.flops += 1e12
+        found = speed.since(name)
+        assert found["MFU"] == pytest.approx(found["TFLOP/s"] * 1e12 / peak)
+        assert "MFU" in describe(found) and found["memory_GiB"] == 2
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "unheard of")
+    assert "MFU" not in speed.since("x")
+
+
+def test_a_run_says_how_fast_it_was(tmp_path: Path) -> None:
+    heard = []
+    trainer = tiny_trainer(tiny_model(), tmp_path, logging_steps=5, accumulate=2, use_fgm=True,
+                           callbacks=[lambda event, step, values: heard.append((event, step, values))])  # fmt: skip
+    trainer.callbacks.append(RunLog(tmp_path, tensorboard=False))
+    trainer.train()
+    written = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
+    assert written == next(values for event, _, values in heard if event == "total")
+    assert written["samples/s"] * written["seconds"] == pytest.approx(100)
+    tokens = 2 * sum(len(feature["input_ids"]) for feature in tiny_features(50))
+    assert written["tokens/s"] * written["seconds"] == pytest.approx(tokens)
+    assert all(written[f"time/{part}"] > 0 for part in PARTS)
+    assert 0.5 < sum(written[f"time/{part}"] for part in PARTS) < 1.001
+    steps = {name: [step for event, step, _ in heard if event == name] for name in ("log", "speed")}
+    assert steps["speed"] == steps["log"] == [5, 10]
+    lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
+    assert "samples/s" not in lines, "what differs between two runs of the same job is elsewhere"

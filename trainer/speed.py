@@ -1,0 +1,169 @@
+"""How fast a run is and where its time goes, measured without waiting for the device.
+
+    speed = Speed("cuda")
+    with speed("forward"): ...              # or "data", "backward", "optimizer", "eval", "checkpoint"
+    speed.count(batch)                      # of each micro-batch
+    speed.since("log")                      # figures since the last call with this name; the host waits
+
+Work of a GPU is timed by events in its own queue, the rest by the host's clock. Floating-point operations are those of
+the linear layers, counted in one step, and of attention, by its formula (Chowdhery et al. 2022,
+https://arxiv.org/abs/2204.02311, appendix B); norms, activations and embeddings are left out. torch only.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from . import distributed
+
+PARTS = ("data", "forward", "backward", "optimizer", "eval", "checkpoint")
+ON_DEVICE = ("forward", "backward", "optimizer")
+# Dense half-precision peak of a GPU, FLOP/s, from NVIDIA's data sheets; the first name that is part of the device's.
+PEAKS = {
+    "H200": 989e12, "H100": 989e12, "H800": 989e12, "H20": 148e12, "A100": 312e12, "A800": 312e12, "L40S": 362e12,
+    "L40": 181e12, "L20": 119.5e12, "L4": 121e12, "A40": 149.7e12, "A30": 165e12, "A10": 125e12, "V100": 125e12,
+    "T4": 65e12, "4090": 165.2e12, "3090": 71e12,
+}  # fmt: skip
+
+
+class Speed:
+    """Counts and times since it was made; `since` tells what came in between."""
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.pending: list[tuple[str, Any, Any]] = []
+        self.records = self.places = 0
+        self.tokens: Any = 0  # a tensor wherever the batches are
+        self.flops = 0.0
+        self.flops_per_place = self.layers_width = 0.0
+        self.marks: dict[str, list[float]] = {}
+        self.made = self.now()
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        """The time inside counts as that of this part."""
+        start = self.clock(part)
+        yield
+        self.pending.append((part, start, self.clock(part)))
+
+    def clock(self, part: str) -> Any:
+        if self.device.type != "cuda" or part not in ON_DEVICE:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def count(self, batch: Mapping[str, Any]) -> None:
+        """input_ids (R, T), else only records are counted; if there is padding, attention_mask (R, T)."""
+        rows, length = size_of(batch)
+        mask = batch.get("attention_mask")
+        self.records += len(batch["sample_id"])
+        self.places += rows * length
+        self.tokens = self.tokens + (rows * length if mask is None else mask.sum())
+        # forward and backward; each of scores and sums multiplies (T, d) by (d, T): 2 T T d operations
+        self.flops += rows * length * self.flops_per_place + 12 * rows * length**2 * self.layers_width
+
+    @contextmanager
+    def counting(self, model: nn.Module, group: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+        """Count the operations of the linear layers inside, and what their gradients take; only the first time.
+
+        Args:
+            model: with `encoder.config` of transformers, for the size of attention.
+            group: the micro-batches whose forward passes are inside.
+        """
+        if self.flops_per_place:
+            yield
+            return
+        found = 0.0
+
+        def add(module: Any, inputs: tuple[Any, ...], _: Any) -> None:
+            nonlocal found
+            passes = 1 + torch.is_grad_enabled() * (module.weight.requires_grad + inputs[0].requires_grad)
+            found += 2.0 * passes * module.weight.numel() * inputs[0].numel() / inputs[0].shape[-1]
+
+        linear = [module for module in model.modules() if type(module).__name__ in ("Linear", "Conv1D")]
+        hooks = [module.register_forward_hook(add) for module in linear]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self.flops_per_place = found / max(1, sum(math.prod(size_of(batch)) for batch in group))
+        config = getattr(getattr(model, "encoder", None), "config", None)
+        self.layers_width = getattr(config, "num_hidden_layers", 0) * getattr(config, "hidden_size", 0)
+
+    def now(self) -> list[float]:
+        for part, start, end in self.pending:
+            if isinstance(end, float):
+                self.seconds[part] += end - start
+            else:
+                end.synchronize()
+                self.seconds[part] += start.elapsed_time(end) / 1e3
+        self.pending.clear()
+        counts = [self.records, int(self.tokens), self.places, self.flops]
+        return [time.perf_counter(), *counts, *self.seconds.values()]
+
+    def since(self, name: str) -> dict[str, float]:
+        """A collective operation.
+
+        Returns:
+            seconds: on the clock, of this process.
+            samples/s, tokens/s: of all ranks; tokens are real sub-words of the inputs.
+            padding: share of the places.
+            TFLOP/s, and MFU, their share of what a known GPU can do in half precision; of a rank.
+            memory_GiB: most that was ever in use; not on Windows.
+            time/data, …: shares of the seconds.
+        """
+        now = self.now()
+        before = self.marks.get(name, self.made)
+        self.marks[name] = now
+        seconds, *rest = (a - b for a, b in zip(now, before, strict=True))
+        counts, parts = rest[:4], rest[4:]
+        totals = distributed.sum_over_ranks(torch.tensor(counts, dtype=torch.float64)).tolist()
+        records, tokens, places, flops = totals
+        seconds = max(seconds, 1e-9)
+        rate = flops / seconds / distributed.world_size()
+        found = {"seconds": seconds, "samples/s": records / seconds, "tokens/s": tokens / seconds,
+                 "padding": 1 - tokens / places if places else 0.0, "TFLOP/s": rate / 1e12}  # fmt: skip
+        if peak := peak_flops(self.device):
+            found["MFU"] = rate / peak
+        if sys.platform != "win32":
+            found["memory_GiB"] = peak_memory(self.device) / 2**30
+        return found | {f"time/{part}": own / seconds for part, own in zip(PARTS, parts, strict=True)}
+
+
+def size_of(batch: Mapping[str, Any]) -> Sequence[int]:
+    """(R, T)"""
+    return batch["input_ids"].shape if "input_ids" in batch else (0, 0)
+
+
+def peak_flops(device: torch.device) -> float:
+    """0 if it is not known."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return next((peak for known, peak in PEAKS.items() if known in name), 0.0)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of the GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # there is none on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def describe(found: Mapping[str, float]) -> str:
+    """One line for people."""
+    mfu = f" (MFU {found['MFU']:.0%})" if "MFU" in found else ""
+    parts = ", ".join(f"{part} {found[f'time/{part}']:.0%}" for part in PARTS)
+    return (f"{found['seconds']:.0f} s, {found['samples/s']:,.0f} records/s, {found['tokens/s']:,.0f} sub-words/s "
+            f"beside {found['padding']:.0%} padding, {found['TFLOP/s']:.3g} TFLOP/s{mfu}, "
+            f"{found.get('memory_GiB', 0):.1f} GiB; time: {parts}")  # fmt: skip
