@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import main
-from benchmarks import mlm_curve, quality
+from benchmarks import crf, mlm_curve, quality
 from benchmarks.baselines import baselines, report
 from benchmarks.mlm import their_rows
 from benchmarks.quality import table, train_ours, train_theirs
@@ -164,3 +164,15 @@ def test_curves_begin_at_the_loss_of_the_same_model_on_the_same_masks_and_fall(t
     assert f"{expected:.3f} |" in lines[2] and len(lines) == len(found["ours"]) + 4
     mlm_curve.plot(found, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("scale", [1.0, 8.0, 300.0])
+def test_the_crf_that_is_timed_is_pytorch_crf_where_nothing_is_forbidden(scale: float) -> None:
+    trained, decoded = crf.compare((4, 12, 5), scale, rounds=2)
+    for seconds in (trained, decoded):
+        assert list(seconds) == ["ours", "pytorch-crf"] and all(len(found) == 2 for found in seconds.values())
+    wrong = crf.Pair(4, 12, 5, scale)
+    with torch.no_grad():
+        wrong.theirs.transitions += torch.randn(5, 5)
+    with pytest.raises(AssertionError):
+        wrong.check()
