@@ -261,10 +261,10 @@ def build_stream(job: Job, name: str, **options: Any) -> Any:
 
 def build_part(job: Job, name: str, part: str, first_id: int = 0) -> Any:
     from data_loader.map_dataset import MapDataset
+    from data_process.arrow_rows import ArrowRows
 
-    rows = job.data[name].rows(part)
-    fetch = rows.remove_columns("record").__getitems__
-    return MapDataset(fetch, len(rows), job.data[name].indices.get(part), first_id)
+    rows = ArrowRows(job.data[name].rows(part), leave_out=["record"])
+    return MapDataset(rows.__getitems__, len(rows), job.data[name].indices.get(part), first_id)
 
 
 def build_eval(job: Job, part: str) -> tuple[Any, Any]:

@@ -104,7 +104,7 @@ class Collator:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         rows = [f[name] for f in features]
         if max(map(len, lengths)) > 1 or self.padding_side == "left":
-            flat = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
+            flat = np.concatenate(rows, dtype=np.int64, casting="unsafe")
             rows = np.split(flat, np.cumsum(list(chain.from_iterable(lengths)))[:-1])
         if self.padding_side == "left":
             padded, real = pad([row[::-1] for row in rows], longest, value)
@@ -130,7 +130,7 @@ def pad(rows: Sequence[Sequence[int]], length: int, value: int) -> tuple[torch.T
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
     real = np.arange(length) < lengths[:, None]
     padded = np.full(real.shape, value, dtype=np.int64)
-    padded[real] = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
+    padded[real] = np.concatenate(rows, dtype=np.int64, casting="unsafe")  # an empty list would be one of float64
     return torch.from_numpy(padded), torch.from_numpy(real)
 
 
@@ -153,6 +153,8 @@ def blank(feature: Mapping[str, Any]) -> dict[str, Any]:
 
 def unknown(label: Any) -> Any:
     """A label of the same shape that is none."""
+    if isinstance(label, np.ndarray):
+        return np.full_like(label, IGNORE)
     if isinstance(label, list | tuple):
         return [unknown(part) for part in label]
     return math.nan if isinstance(label, float) else IGNORE
