@@ -5,8 +5,9 @@
 
 What --toggle may say is in variants.py; every other option is one of main.py. The best state of a run is chosen on its
 dev data; test metrics are reported (with --folds those of the fold that was held out, on which the state was chosen,
-too). The runs go to <output_dir>/<variant>/seed-1 …; the same command goes on where it stopped. In <output_dir> come
-ablation.json, ablation.md and ablation.png.
+too). The runs go to <output_dir>/<variant>/seed-1 …; the same command goes on where it stopped. The weights of finished
+runs are deleted: twenty options with five seeds are a hundred models. In <output_dir> come ablation.json, ablation.md
+and ablation.png.
 
 p: a paired bootstrap (Efron and Tibshirani 1993) over seeds and records at once. Its null hypothesis is that a variant
 gets as many records wholly right as the base. Where records are not right or wrong (numbers, texts), it is over the
@@ -50,7 +51,7 @@ def ablate(argv: Sequence[str], seeds: int = 5, parallel: int = 1) -> dict[str, 
         ]
         for name, options in variants.items()
     }
-    run_all([run for turn in zip(*runs.values(), strict=True) for run in turn], parallel)
+    run_all([run for turn in zip(*runs.values(), strict=True) for run in turn], parallel, keep_weights=False)
     cost = ratios(step_seconds(rest, variants))
     found = {}
     for name, own in runs.items():

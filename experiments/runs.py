@@ -5,6 +5,7 @@ run_all([Run(["--config", "configs/snips.yaml", "--seed", "1"], Path("output/see
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -49,15 +50,22 @@ class Run:
         return [number not in wrong for number in splits.get(self.part, range(info[self.part]["records"]))]
 
 
-def run_all(runs: Sequence[Run], parallel: int = 1) -> None:
+def run_all(runs: Sequence[Run], parallel: int = 1, keep_weights: bool = True) -> None:
     """Train and evaluate what is not finished; exits with the code of a run that fails.
 
     Args:
         parallel: runs at the same time. Where there are several GPUs each run sees one of them, in turn.
+        keep_weights: False deletes the weights of each run that is finished, and keeps its figures.
     """
+
+    def done(run: Run, place: int) -> int:
+        if not (code := start(run, place)) and not keep_weights:
+            drop_weights(run.folder)
+        return code
+
     due = [run for run in runs if not finished(run)]
     if parallel == 1:
-        codes: Iterable[int] = (start(run, 0) for run in due)
+        codes: Iterable[int] = (done(run, 0) for run in due)
     else:
         places: Queue[int] = Queue()
         for place in range(parallel):
@@ -66,7 +74,7 @@ def run_all(runs: Sequence[Run], parallel: int = 1) -> None:
         def take_place(run: Run) -> int:
             place = places.get()
             try:
-                return start(run, place)
+                return done(run, place)
             finally:
                 places.put(place)
 
@@ -84,6 +92,13 @@ def finished(run: Run) -> bool:
     given = asdict(get_args(arguments(run)))
     saved = json.loads(state.read_text(encoding="utf-8"))["arguments"]
     return given == {name: saved.get(name) for name in given}
+
+
+def drop_weights(folder: Path) -> None:
+    """Of a finished run; `finished` still knows it."""
+    shutil.rmtree(folder / "last.previous", ignore_errors=True)
+    for file in folder.rglob("*.safetensors"):
+        file.unlink()
 
 
 def arguments(run: Run) -> list[str]:

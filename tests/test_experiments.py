@@ -87,6 +87,7 @@ def test_an_ablation(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     rows = (out / "ablation.md").read_text(encoding="utf-8").splitlines()
     assert re.fullmatch(r"\| base \| (\d+\.\d ± \d+\.\d \| )+ \| 1\.00 x \|", rows[2])
     assert (out / "ablation.png").read_bytes()[:4] == b"\x89PNG"
+    assert not list(out.rglob("*.safetensors")) and not list(out.rglob("last.previous")), "weights would fill a disk"
     right = ablation.scores([ablation.Run([], out / "base/seed-1")], None)
     assert right.mean() == pytest.approx(found["base"]["runs"][0]["sentence_accuracy"])
 
