@@ -15,10 +15,12 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import main
-from benchmarks import crf, mlm_curve, quality
+from benchmarks import crf, loading, mlm_curve, quality
 from benchmarks.baselines import baselines, report
 from benchmarks.mlm import their_rows
 from benchmarks.quality import table, train_ours, train_theirs
+from config import ConfigError
+from data_loader.collate import Collator
 from data_process.tokenizer import train_tokenizer
 from model_utils.scores.ranking import spearman
 from tests.sample_job import TASKS, arguments
@@ -176,3 +178,20 @@ def test_the_crf_that_is_timed_is_pytorch_crf_where_nothing_is_forbidden(scale: 
         wrong.theirs.transitions += torch.randn(5, 5)
     with pytest.raises(AssertionError):
         wrong.check()
+
+
+def test_both_loaders_give_the_same_batches(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a part that is split off; the comparison notices another label."""
+    argv = arguments(data, tmp_path / "out", tasks=json.dumps(TASKS[:1]), do_train=None, do_eval=None)
+    split = [*argv, "--eval_file", "", "--eval_ratio", "0.3"]
+    for given in (argv, split):
+        found = loading.compare(given, rounds=2)
+        assert [len(seconds) for seconds in found.values()] == [2, 2]
+    job = main.build_job(main.get_args([*argv, "--do_train", "true"]))
+    main.build_data(job)
+    collate = Collator.label_tensor
+    monkeypatch.setattr(Collator, "label_tensor", lambda self, *given: 1 + collate(self, *given))
+    with pytest.raises(AssertionError):
+        loading.check(job)
+    with pytest.raises(ConfigError, match="one task of kind sequence_classification"):
+        loading.compare(arguments(data, tmp_path / "out", do_train=None, do_eval=None))
