@@ -79,7 +79,8 @@ class CRF(torchcrf.CRF):
         self.labels = None if labels is None else tuple(labels)
         # No buffer: from_pretrained leaves garbage in buffers that are not in the checkpoint.
         self._penalties: tuple[Tensor, ...] | None = None
-        self._turn = 0.0  # words until any tag can be followed by any tag
+        self._allowed: tuple[Tensor, ...] | None = None
+        self._turn = 1.0  # words until any tag can be followed by any tag
 
     def forward(
         self, emissions: Tensor, tags: Tensor, mask: Tensor | None = None, reduction: str = "sum"
@@ -194,12 +195,13 @@ class CRF(torchcrf.CRF):
             return None
         scores = [start, end, pairs]
         if self.labels is not None:
-            allowed = allowed_transitions(self.labels)
-            self._turn = self._turn or words_to_turn(allowed[2])
-            scores = [score[may] for score, may in zip(scores, allowed, strict=True)]
+            if self._allowed is None:
+                self._allowed = allowed_transitions(self.labels)
+                self._turn = words_to_turn(self._allowed[2])
+            scores = [score[may] for score, may in zip(scores, self._allowed, strict=True)]
         spreads = [score.max() - score.min() for score in scores]
         spreads.append((emissions.amax(2) - emissions.amin(2)).max())
-        depth = (self._turn or 1) * (float(sum(spreads)) + math.log(self.num_tags))
+        depth = self._turn * (float(sum(spreads)) + math.log(self.num_tags))
         return next((dtype for dtype, deepest in DEEPEST.items() if depth < deepest), None)
 
     def _viterbi_decode(self, emissions: Tensor, keep: Tensor) -> list[list[int]]:
@@ -280,7 +282,8 @@ class ScaledSums(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         words, after, scale, from_right, follow, keep, last = ctx.saved_tensors
         tags = after * from_right  # (T, B, C)
-        share = (grad * keep).to(tags.dtype).unsqueeze(2) / tags.sum(2, keepdim=True)  # (T, B, 1)
+        total = tags.sum(2).masked_fill(~keep, 1.0)  # what is no word may have no tag that fits both sides
+        share = ((grad * keep).to(tags.dtype) / total).unsqueeze(2)  # (T, B, 1)
         tags *= share  # probability of each tag, times the gradient of its row
         right = from_right[1:] * words[1:]
         right *= share[1:] / scale[1:]

@@ -354,6 +354,22 @@ def test_every_kind_of_sum_gives_the_same_as_far_as_it_is_said_to(labels):
             torch.testing.assert_close(own.double(), other, rtol=1e-4, atol=5e-5)
 
 
+def test_a_row_without_words_where_no_tag_may_begin_and_end() -> None:
+    torch.manual_seed(21)
+    crf = make_crf(["B", "M", "E"])
+    emissions, tags = torch.randn(2, 3, 3, requires_grad=True), torch.tensor([[-100, -100, -100], [0, 1, 2]])
+    assert crf._dtype_of_sums(*crf._transition_scores(), emissions.transpose(0, 1)) is torch.float32
+    crf(emissions, tags).backward()
+    found = [emissions.grad[1], *(parameter.grad for parameter in crf.parameters())]
+    alone = make_crf(["B", "M", "E"])
+    alone.load_state_dict(crf.state_dict())
+    row = emissions[1:].detach().requires_grad_()
+    alone(row, tags[1:]).backward()
+    assert not emissions.grad[0].any()
+    for own, other in zip(found, [row.grad[0], *(parameter.grad for parameter in alone.parameters())], strict=True):
+        torch.testing.assert_close(own, other)
+
+
 def test_the_gradient_of_the_sums_is_that_of_small_differences():
     torch.manual_seed(20)
     keep = torch.arange(5)[:, None] < torch.tensor([5, 1, 3])
