@@ -180,6 +180,7 @@ def test_the_crf_that_is_timed_is_pytorch_crf_where_nothing_is_forbidden(scale: 
         wrong.check()
 
 
+@pytest.mark.slow
 def test_both_loaders_give_the_same_batches(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of a part that is split off; the comparison notices another label."""
     argv = arguments(data, tmp_path / "out", tasks=json.dumps(TASKS[:1]), do_train=None, do_eval=None)
