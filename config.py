@@ -185,6 +185,9 @@ class TrainArguments:
     stays the same but for rounding, dropout and the directions of FGM"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the device computes it natively, else fp16 on CUDA and fp32 elsewhere"""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """with several processes: ddp holds weights, gradients and optimizer in each; fsdp spreads them over all (FSDP2),
+    with adamw, without fp16, and of the tricks with averages of weights only"""
 
 
 @dataclass
@@ -499,6 +502,11 @@ def check_training(args: Any) -> None:
     require(0 < args.layer_decay <= 1, "layer_decay", "must be above 0 and at most 1, which is off")
     require(0 <= args.warmup_ratio < 1, "warmup_ratio", "must be at least 0 and below 1")
     require(not (args.warmup_ratio and args.warmup_steps), "warmup_ratio", "give this or warmup_steps, not both")
+    if args.parallel == "fsdp":
+        others = [f"use_{trick}" for trick in chosen_tricks(args) if trick not in ("ema", "swa", "lookahead")]
+        require(not others, "parallel", f"fsdp does not go with {', '.join(others)}; leave them out, or give ddp")
+        require(args.optimizer == "adamw", "parallel", f"fsdp goes with adamw, not with {args.optimizer}")
+        require(args.precision != "fp16", "parallel", "fsdp goes with bf16 or fp32, not with fp16")
     require(args.epochs > 0 or args.max_steps > 0, "epochs", "epochs and max_steps are both 0: give one of them")
     require(args.seed < 2**32, "seed", "must be below 2**32")
 

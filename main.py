@@ -19,7 +19,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from config import Arguments, ConfigError, check_resume, chosen_tricks, data_sets, get_args, seed_everything, to_yaml
+from config import (
+    Arguments,
+    ConfigError,
+    check_resume,
+    chosen_tricks,
+    data_sets,
+    get_args,
+    require,
+    seed_everything,
+    to_yaml,
+)
 from logging_config import setup_logging
 
 logger = logging.getLogger("main")
@@ -326,11 +336,14 @@ def training_options(
         save: writes the model into a folder.
         tasks_vary: batches may lack tasks.
     """
+    from model_utils.cpu_attention import use_cpu_attention
+    from model_utils.cpu_dropout import use_cpu_dropout
     from model_utils.loss_weights import follow_losses
     from model_utils.optim import EvalSchedule, build_optimizer, build_scheduler
     from trainer.early_stopping import EarlyStopping
     from trainer.nonfinite import NonfinitePolicy
     from trainer.run_folder import RunFolder
+    from trainer.sharding import shard
     from trainer.step import TrainStep
     from tricks.build import build_tricks
 
@@ -348,9 +361,16 @@ def training_options(
         batches, references = evaluation
         early_stopping = EarlyStopping(job.monitor[0], args.patience, job.monitor[1])
         options |= {"eval_loader": batches, "references": references, "early_stopping": early_stopping}
-    optimizer = build_optimizer(
-        model.to(job.device), args.lr, args.head_lr, args.weight_decay, args.layer_decay, args.optimizer
-    )
+    if job.device.type == "cpu":
+        use_cpu_attention(model.encoder)
+        use_cpu_dropout(model)
+    model.to(job.device)
+    if args.parallel == "fsdp" and job.world_size > 1:
+        right = "give --precision bf16 or fp32, or --parallel ddp"
+        require(job.precision != "fp16", "parallel", f"fsdp does not go with the fp16 of this device; {right}")
+        require(not tasks_vary, "parallel", "fsdp needs every task in every batch: one data set, or ddp")
+        shard(model, job.device)
+    optimizer = build_optimizer(model, args.lr, args.head_lr, args.weight_decay, args.layer_decay, args.optimizer)
     warmup_steps = args.warmup_steps or round(args.warmup_ratio * total_steps)
     scheduler = build_scheduler(
         args.lr_scheduler, optimizer, warmup_steps, total_steps, args.lr_scheduler_options, job.monitor[1]

@@ -6,22 +6,33 @@ python -m torch.distributed.run --nproc_per_node 2 -m tests.distributed_run OUT 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from model_utils.multitask_model import MultiTaskModel
 from tests.tiny import tiny_model, tiny_trainer
 from trainer import distributed
+from trainer.sharding import is_spread, shard
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     out, options = Path(sys.argv[1]), json.loads(sys.argv[2])
     rank, _, world_size = distributed.start("cpu")
-    model = tiny_model(dropout=0.0, seed=0)
+    start = options.pop("start", None)
+    model = tiny_model(dropout=0.0, seed=0) if start is None else MultiTaskModel.from_pretrained(start)
+    if options.pop("parallel", "ddp") == "fsdp":
+        shard(model, "cpu")
     trainer = tiny_trainer(model, out, rank=rank, world_size=world_size, **options)
     losses: list[float] = []
     trainer.callbacks = [lambda event, step, values: losses.append(values["loss"]) if event == "log" else None]
+    if start is not None:
+        trainer.resume(start)
     trainer.train()
+    weights: list[Any] = [*model.parameters()]
+    parts = [weight.to_local() if is_spread(weight) else weight for weight in weights]
     result = trainer.predict(trainer.eval_loader, with_confidences=True)
     out.mkdir(exist_ok=True)
-    report = {"losses": losses, "history": trainer.history, "sample_ids": result.sample_ids, "labels": result.labels}
+    report = {"losses": losses, "history": trainer.history, "sample_ids": result.sample_ids, "labels": result.labels,
+              "weights": sum(part.numel() for part in parts)}  # fmt: skip
     (out / f"rank{rank}.json").write_text(json.dumps(report))

@@ -67,6 +67,9 @@ MISTAKES = {
     "endless": ([*SAMPLE, "--epochs", "0"], "epochs and max_steps are both 0"),
     "stream a table": ([*SAMPLE, "--streaming"], "streaming: train_file must be one of .jsonl, .ndjson, .txt"),
     "lengths of a stream": ([*SAMPLE, "--streaming", "--group_by_length"], "group_by_length: lengths of streamed data"),
+    "a trick on spread weights": ([*SAMPLE, "--parallel", "fsdp", "--use_fgm", "--use_ema"],
+                                  "arguments: parallel: fsdp does not go with use_fgm; leave them out"),
+    "an optimizer on spread weights": ([*SAMPLE, "--parallel", "fsdp", "--optimizer", "muon"], "goes with adamw"),
     "no tasks": (["--do_train", "--train_file", "sample:joint"], "arguments: tasks: none given; for example"),
     "task without a kind": ([*SAMPLE, "--tasks", "[{name: a, label_column: b}]"], "tasks[0]: needs kind"),
     "unknown kind": ([*SAMPLE, "--tasks", "[{name: a, kind: tagger, label_column: b}]"],
@@ -124,7 +127,7 @@ def test_every_option_has_help_and_the_set_of_options_is_deliberate():
     source = (ROOT / "config.py").read_text(encoding="utf-8")
     for field in dataclasses.fields(Arguments):
         assert f"    {field.name}: " in source
-    assert len(dataclasses.fields(Arguments)) == 124
+    assert len(dataclasses.fields(Arguments)) == 125
 
 
 def test_the_configs_of_the_repository_are_valid(monkeypatch):

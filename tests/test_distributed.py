@@ -28,15 +28,16 @@ def torchrun(processes, *arguments, timeout=240):
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
 
 
-@pytest.mark.parametrize("use_fgm", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_two_processes_equal_one(tmp_path, use_fgm):
+@pytest.mark.parametrize(("parallel", "use_fgm"), [pytest.param("ddp", False, marks=pytest.mark.slow), ("ddp", True),
+                                                   ("fsdp", False)])  # fmt: skip
+def test_two_processes_equal_one(tmp_path, parallel, use_fgm):
     """50 samples in batches of 4: the last step has one micro-batch for two ranks, so one gets a stand-in."""
     options = {"epochs": 2, "logging_steps": 1, "use_fgm": use_fgm}
     single = tiny_trainer(tiny_model(dropout=0.0), accumulate=2, **options)
     losses = []
     single.callbacks = [lambda event, step, values: losses.append(values["loss"]) if event == "log" else None]
     single.train()
-    done = torchrun(2, "-m", "tests.distributed_run", str(tmp_path), json.dumps(options))
+    done = torchrun(2, "-m", "tests.distributed_run", str(tmp_path), json.dumps(options | {"parallel": parallel}))
     assert done.returncode == 0, done.stderr[-3000:]
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     assert ranks[0]["losses"] == ranks[1]["losses"] == pytest.approx(losses, rel=1e-4)
@@ -50,14 +51,19 @@ def test_two_processes_equal_one(tmp_path, use_fgm):
     result = single.predict(single.eval_loader)
     assert ranks[0]["sample_ids"] == ranks[1]["sample_ids"] == result.sample_ids == list(range(20))
     assert ranks[0]["labels"] == result.labels
+    size = sum(p.numel() for p in single.model.parameters())
+    held = [rank["weights"] for rank in ranks]
+    assert held == [size, size] if parallel == "ddp" else (sum(held) == size and max(held) < 0.6 * size)
 
 
-def test_a_run_of_two_processes_resumes_on_one(tmp_path):
+@pytest.mark.parametrize("parallel", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
+def test_a_run_of_two_processes_resumes_on_one(tmp_path, parallel):
     """The order of the samples and the loss curve go on; the curve is that of two processes throughout."""
     options: dict[str, Any] = {"epochs": 3, "logging_steps": 1}
-    whole = torchrun(2, "-m", "tests.distributed_run", str(tmp_path / "whole"), json.dumps(options))
+    two = options | {"parallel": parallel}
+    whole = torchrun(2, "-m", "tests.distributed_run", str(tmp_path / "whole"), json.dumps(two))
     assert whole.returncode == 0, whole.stderr[-3000:]
-    first = torchrun(2, "-m", "tests.distributed_run", str(tmp_path / "part"), json.dumps(options | {"max_steps": 10}))
+    first = torchrun(2, "-m", "tests.distributed_run", str(tmp_path / "part"), json.dumps(two | {"max_steps": 10}))
     assert first.returncode == 0, first.stderr[-3000:]
     state = json.loads((tmp_path / "part" / "last" / "trainer_state.json").read_text())
     assert (state["epoch"], state["step"], state["samples_seen"], state["world_size"]) == (1, 10, 24, 2)
@@ -68,3 +74,22 @@ def test_a_run_of_two_processes_resumes_on_one(tmp_path):
     one.train()
     expected = json.loads((tmp_path / "whole" / "rank0.json").read_text())["losses"]
     assert losses == pytest.approx(expected[10:], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_a_spread_run_ends_as_an_unbroken_one_wherever_it_was_saved(tmp_path):
+    """One process, then two that share the weights, two that have all, two that share them again: one curve."""
+    options: dict[str, Any] = {"epochs": 4, "logging_steps": 1}
+    single = tiny_trainer(tiny_model(dropout=0.0), accumulate=2, **options)
+    expected, found = [], []
+    single.callbacks = [lambda event, step, values: expected.append(values["loss"]) if event == "log" else None]
+    single.train()
+    first = tiny_trainer(tiny_model(dropout=0.0), tmp_path / "0", accumulate=2, **options | {"max_steps": 5})
+    first.callbacks = [lambda event, step, values: found.append(values["loss"]) if event == "log" else None]
+    first.train()
+    for number, (parallel, until) in enumerate((("fsdp", 11), ("ddp", 16), ("fsdp", 28))):
+        more = {"max_steps": until, "parallel": parallel, "start": str(tmp_path / str(number) / "last")}
+        done = torchrun(2, "-m", "tests.distributed_run", str(tmp_path / str(number + 1)), json.dumps(options | more))
+        assert done.returncode == 0, done.stderr[-3000:]
+        found += json.loads((tmp_path / str(number + 1) / "rank0.json").read_text())["losses"]
+    assert found == pytest.approx(expected, rel=1e-3) and len(found) == 28

@@ -65,11 +65,11 @@ def world_size() -> int:
 
 
 def wrap(model: nn.Module, device: torch.device, find_unused: bool = False) -> nn.Module:
-    """The model itself, or DDP around it.
+    """The model itself, or DDP around it, unless it is spread already (sharding.py).
 
     find_unused: whether a rank may leave out parameters in a backward pass; DDP then looks for them each time.
     """
-    if world_size() == 1:
+    if world_size() == 1 or is_sharded(model):
         return model
     device_ids = [device.index] if device.type == "cuda" else None
     # buffers are alike anyway; copying them before each forward would change those of a pass whose backward is to come
@@ -78,8 +78,15 @@ def wrap(model: nn.Module, device: torch.device, find_unused: bool = False) -> n
     )
 
 
-def gradient_sync(model: nn.Module, on: bool) -> AbstractContextManager:
+def is_sharded(module: Any) -> bool:
+    """Whether FSDP2 holds its weights, see sharding.py."""
+    return hasattr(module, "set_requires_gradient_sync")
+
+
+def gradient_sync(model: Any, on: bool) -> AbstractContextManager:
     """A context in which backward does or does not average gradients over the ranks."""
+    if is_sharded(model):
+        model.set_requires_gradient_sync(on)
     return nullcontext() if on or not isinstance(model, DistributedDataParallel) else model.no_sync()
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from . import distributed
 from .device import make_autocast, to_device
 from .memory import BatchSplitter, num_records, out_of_memory
+from .sharding import whole_tensor
 from .speed import Speed
 
 
@@ -159,7 +160,7 @@ class TrainStep:
         """
         self.scaler.unscale_(self.optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
-        self.masked = (~grad_norm.isfinite()).float()
+        self.masked = (~whole_tensor(grad_norm).isfinite()).float()
         if self.masks_on_device:
             self.optimizer.found_inf = self.masked
         if self.masks_on_device or self.scaler.is_enabled() or not self.masked:

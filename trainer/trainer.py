@@ -29,6 +29,7 @@ from .nonfinite import NonfinitePolicy, TrainingDiverged
 from .prediction import Predictions, predict
 from .progress import figures, progress_bar
 from .run_folder import RunFolder, read_state
+from .sharding import gathered, layout, spread, whole
 from .signals import Interrupted
 from .speed import describe
 from .step import TrainStep
@@ -228,7 +229,7 @@ class Trainer:
                     entry["eval"] = self.tuned_eval()
                 best = self.early_stopping is not None and self.early_stopping.update(entry["eval"])
             if best and self.run_folder is not None:
-                with self.train_step.speed("checkpoint"):
+                with self.train_step.speed("checkpoint"), whole(self.model):
                     self.run_folder.save_best(entry)
         if self.eval_loader is not None:
             self.model.train()
@@ -251,7 +252,8 @@ class Trainer:
 
     def predict(self, loader: Iterable[dict[str, Any]], with_confidences: bool = False) -> Predictions:
         """One decoded prediction per record and task, see prediction.py."""
-        return predict(self.model, loader, self.device, self.autocast, with_confidences)
+        with whole(self.model):
+            return predict(self.model, loader, self.device, self.autocast, with_confidences)
 
     def score(self, result: Predictions, references: Any) -> dict[str, float]:
         """Metrics and losses of predictions, computed on rank 0 and told to the others."""
@@ -266,7 +268,9 @@ class Trainer:
         self.check_finite()
         if self.run_folder is not None:
             with self.train_step.speed("checkpoint"):
-                self.run_folder.save_last(self.state_dict())
+                state = self.state_dict()
+                with whole(self.model):
+                    self.run_folder.save_last(state)
         self.saved = time.monotonic()
 
     def resume(self, folder: str | Path) -> None:
@@ -282,13 +286,13 @@ class Trainer:
             "world_size": distributed.world_size(),
             "history": self.history,
         }
-        tensors = {name: part.state_dict() for name, part in self.parts().items()}
+        tensors = {name: gathered(part.state_dict()) for name, part in self.parts().items()}
         return {"progress": progress, "tensors": tensors | {"rng": distributed.gather(rng_state(self.device))}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         progress, tensors = state["progress"], state["tensors"]
         for name, part in self.parts().items():
-            part.load_state_dict(tensors[name])
+            part.load_state_dict(spread(tensors[name], layout(part)))
         if progress["world_size"] == distributed.world_size():
             set_rng_state(tensors["rng"][distributed.rank()], self.device)
         self.epoch, self.step, self.history = progress["epoch"], progress["step"], progress["history"]

@@ -55,11 +55,13 @@ class EMA:
         """The model has the averages; afterwards its own weights again."""
         weights = [weight.detach() for weight in self.weights.values()]
         own = [weight.clone() for weight in weights]
-        torch._foreach_copy_(weights, [*self.averages.values()])
+        for weight, value in zip(weights, self.averages.values(), strict=True):
+            weight.copy_(value)
         try:
             yield
         finally:
-            torch._foreach_copy_(weights, own)
+            for weight, value in zip(weights, own, strict=True):
+                weight.copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
         return {"num_updates": self.num_updates, "averages": self.averages}

@@ -47,18 +47,21 @@ class Lookahead:
             fast: list[Tensor] = [*self.weights.values()]
             slow = [*self.slow.values()]
             torch._foreach_lerp_(slow, fast, self.alpha)
-            torch._foreach_copy_(fast, slow)
+            for weight, value in zip(fast, slow, strict=True):
+                weight.copy_(value)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The model has the slow weights; afterwards the fast ones again."""
         fast = [weight.detach() for weight in self.weights.values()]
         own = [weight.clone() for weight in fast]
-        torch._foreach_copy_(fast, [*self.slow.values()])
+        for weight, value in zip(fast, self.slow.values(), strict=True):
+            weight.copy_(value)
         try:
             yield
         finally:
-            torch._foreach_copy_(fast, own)
+            for weight, value in zip(fast, own, strict=True):
+                weight.copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
         return {"num_updates": self.num_updates, "slow": self.slow}

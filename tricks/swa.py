@@ -58,11 +58,13 @@ class SWA:
         weights = [weight.detach() for weight in self.weights.values()]
         own = [weight.clone() for weight in weights]
         if self.num_averaged:
-            torch._foreach_copy_(weights, [*self.averages.values()])
+            for weight, value in zip(weights, self.averages.values(), strict=True):
+                weight.copy_(value)
         try:
             yield
         finally:
-            torch._foreach_copy_(weights, own)
+            for weight, value in zip(weights, own, strict=True):
+                weight.copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
         counts = {"num_updates": self.num_updates, "num_averaged": self.num_averaged}
