@@ -157,14 +157,20 @@ def check_losses(argv: Sequence[str]) -> None:
     _, model, options = prepared([*argv, "--attention", "block"])
     model.eval()
     batch = next(iter(options["train_loader"](0, 0)))
-    labels = torch.full_like(batch["input_ids"], -100)
-    for row, (places, own) in enumerate(zip(batch["masked_places"], batch["labels"]["mlm"], strict=True)):
-        labels[row, places[own != -100]] = own[own != -100]
+    labels = dense_labels(batch)
     with torch.no_grad():
         found = model(batch).loss
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask") if name in batch}
         expected = model.encoder(**inputs, labels=labels).loss
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def dense_labels(batch: dict[str, Any]) -> torch.Tensor:
+    """(B, T), as transformers takes them."""
+    labels = torch.full_like(batch["input_ids"], -100)
+    for row, (places, own) in enumerate(zip(batch["masked_places"], batch["labels"]["mlm"], strict=True)):
+        labels[row, places[own != -100]] = own[own != -100]
+    return labels
 
 
 def compare(argv: Sequence[str], steps: int, rounds: int) -> dict[str, list[tuple[float, float]]]:

@@ -15,9 +15,9 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import main
-from benchmarks import crf, loading, mlm_curve, quality
+from benchmarks import crf, head_memory, loading, mlm_curve, quality
 from benchmarks.baselines import baselines, report
-from benchmarks.mlm import their_rows
+from benchmarks.mlm import dense_labels, their_rows
 from benchmarks.quality import table, train_ours, train_theirs
 from config import ConfigError
 from data_loader.collate import Collator
@@ -148,12 +148,9 @@ def test_curves_begin_at_the_loss_of_the_same_model_on_the_same_masks_and_fall(t
     assert len(firsts) == 1
     job, model, options = mlm_curve.prepared("pretrain_from_scratch", [*argv, *mlm_curve.JOINED])
     batch = next(iter(options["eval_loader"]))
-    labels = torch.full_like(batch["input_ids"], -100)
-    for row, (places, own) in enumerate(zip(batch["masked_places"], batch["labels"]["mlm"], strict=True)):
-        labels[row, places[own != -100]] = own[own != -100]
     model.eval()
     with torch.no_grad():
-        expected = model.encoder(input_ids=batch["input_ids"], labels=labels).loss.item()
+        expected = model.encoder(input_ids=batch["input_ids"], labels=dense_labels(batch)).loss.item()
     assert found["Trainer"][0]["joined"] == pytest.approx(expected, rel=1e-5)
     for name, curve in found.items():
         assert [point["step"] for point in curve[:3]] == [0, 8, 16], name
@@ -166,6 +163,21 @@ def test_curves_begin_at_the_loss_of_the_same_model_on_the_same_masks_and_fall(t
     assert f"{expected:.3f} |" in lines[2] and len(lines) == len(found["ours"]) + 4
     mlm_curve.plot(found, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 10_000
+
+
+def test_bytes_that_are_alive_at_the_same_time(tmp_path: Path) -> None:
+    """x + 1 until exp is done, then exp(x + 1) until its product with the gradient is; of a model less than a sixth."""
+    x = torch.zeros(1000, requires_grad=True)
+    assert 8000 <= head_memory.most(lambda: (x + 1).exp().sum()) < 8100
+    tokenizer = train_tokenizer(TEXTS, 100)
+    tokenizer.save_pretrained(tmp_path / "bert")
+    BertModel(BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                         intermediate_size=32)).save_pretrained(tmp_path / "bert")  # fmt: skip
+    argv = ["--corpus", written(tmp_path / "train.jsonl", TEXTS), "--cache_dir", str(tmp_path / "cache")]
+    argv += ["--model_name_or_path", str(tmp_path / "bert"), "--output_dir", str(tmp_path / "out")]
+    for own, dense in head_memory.compare([*argv, "--batch_size", "4", "--precision", "fp32"]).values():
+        places = 4 * 128 * len(tokenizer) * 4  # bytes of all scores: at least twice, as scores and as gradient
+        assert dense > 2 * places and own < dense / 2
 
 
 @pytest.mark.parametrize("scale", [1.0, 8.0, 300.0])

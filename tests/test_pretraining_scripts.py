@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertModel
 
 import main
+from benchmarks.mlm import dense_labels
 from data_loader.block_batches import block_loader
 from data_process.blocks import place
 from data_process.corpus import read_texts
@@ -73,9 +74,7 @@ def test_training_is_that_of_a_bare_loop_with_scores_everywhere(files: Path, tmp
     optimizer = build_optimizer(model, args.lr, None, args.weight_decay)
     model.train()
     for batch in islice(block_loader(datasets["train"], collate, batch_size=4, seed=42, total=1)(0, 0), 5):
-        labels = torch.full_like(batch["input_ids"], -100)
-        for row, (places, own) in enumerate(zip(batch["masked_places"], batch["labels"]["mlm"], strict=True)):
-            labels[row, places[own != -100]] = own[own != -100]
+        labels = dense_labels(batch)
         total = torch.zeros(())
         for row, pieces in enumerate(batch["pieces"]):
             for piece in pieces.unique():
