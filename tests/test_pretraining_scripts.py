@@ -108,9 +108,11 @@ def test_a_run_that_was_broken_off_ends_as_an_unbroken_one(files: Path, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
-def test_two_processes_train_as_one_does(files: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_train_as_one_does(files: Path, tmp_path: Path, parallel: str) -> None:
     """With half of the batch each; without dropout."""
-    more = ("--epochs", "1", "--masking", "whole_word", "--eval_steps", "5")
+    more = ("--epochs", "1", "--masking", "whole_word", "--eval_steps", "5", "--use_ema", "--ema_decay", "0.9",
+            "--parallel", parallel)  # fmt: skip
     assert run(pretrain_from_scratch, scratch(files, tmp_path / "one", *more, model=PLAIN)) == 0
     argv = scratch(files, tmp_path / "two", *more, "--batch_size", "2", "--cache_dir", f"{tmp_path}/cache", model=PLAIN)
     command = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d",
@@ -123,6 +125,11 @@ def test_two_processes_train_as_one_does(files: Path, tmp_path: Path) -> None:
     for a, b in zip(one, two, strict=True):
         assert b["eval"]["mlm/loss"] == pytest.approx(a["eval"]["mlm/loss"], abs=1e-5)
         assert b["train"]["loss"] == pytest.approx(a["train"]["loss"], abs=1e-5)
+    for name in ("model.safetensors", "trainer.safetensors"):
+        whole, shared = (load_file(tmp_path / kind / "last" / name) for kind in ("one", "two"))
+        assert whole.keys() | {"state.rng.1.cpu"} == shared.keys() | {"state.rng.1.cpu"}
+        for key in (key for key in whole if "rng" not in key and "speed" not in key):
+            torch.testing.assert_close(shared[key], whole[key], rtol=1e-3, atol=1e-5, msg=key)
 
 
 def test_the_result_is_a_standard_folder(files: Path, tmp_path: Path) -> None:
