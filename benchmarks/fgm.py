@@ -43,7 +43,7 @@ class WholeTableFGM:
 ATTACKS: dict[str, Any] = {"plain": None, "tricks/fgm.py": FGM, "a copy of the whole table": WholeTableFGM}
 
 
-def train_step(vocabulary: int, attack: Any, layers: int, hidden: int) -> TrainStep:
+def train_step(vocabulary: int, attack: Any, layers: int, hidden: int, precision: str = "fp32") -> TrainStep:
     torch.manual_seed(0)
     config = BertConfig(vocab_size=vocabulary, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=12,
                         intermediate_size=4 * hidden)  # fmt: skip
@@ -51,7 +51,8 @@ def train_step(vocabulary: int, attack: Any, layers: int, hidden: int) -> TrainS
     model = build_model(AutoModel.from_config(config, add_pooling_layer=False), tasks).train()
     optimizer = build_optimizer(model, lr=1e-5)
     attacks = [] if attack is None else [attack(model)]
-    return TrainStep(model, optimizer, build_scheduler("constant", optimizer, 0, 1), attacks=attacks)
+    scheduler = build_scheduler("constant", optimizer, 0, 1)
+    return TrainStep(model, optimizer, scheduler, attacks=attacks, precision=precision)
 
 
 def random_batch(vocabulary: int, texts: int, length: int, seed: int) -> dict[str, Any]:

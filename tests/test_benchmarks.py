@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import main
-from benchmarks import crf, head_memory, loading, mlm_curve, quality
+from benchmarks import cpu_training, crf, head_memory, loading, mlm_curve, quality
 from benchmarks.baselines import baselines, report
 from benchmarks.mlm import dense_labels, their_rows
 from benchmarks.quality import table, train_ours, train_theirs
@@ -163,6 +163,18 @@ def test_curves_begin_at_the_loss_of_the_same_model_on_the_same_masks_and_fall(t
     assert f"{expected:.3f} |" in lines[2] and len(lines) == len(found["ours"]) + 4
     mlm_curve.plot(found, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 10_000
+
+
+def test_what_is_timed_on_a_cpu_gives_the_same_gradients_where_nothing_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cpu_training, "RATE", 1e-6)  # rounds to 0 of 65,536
+    cases = [cpu_training.dropouts(3, 10, torch.float32), cpu_training.attentions(3, 10, torch.float32),
+             cpu_training.losses(7, 50, torch.float32)]  # fmt: skip
+    for functions in cases:
+        ours, torchs = (run(None) for run in functions.values())
+        torch.testing.assert_close(ours, torchs, rtol=1e-4, atol=1e-5)
+        assert all(gradient.abs().sum() > 1e-3 for gradient in ours)
 
 
 def test_bytes_that_are_alive_at_the_same_time(tmp_path: Path) -> None:
