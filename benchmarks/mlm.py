@@ -47,9 +47,9 @@ class Clock:
         self.cpu, self.wall = self.cpu + time.process_time(), self.wall + time.perf_counter()
 
 
-def ours(argv: Sequence[str], steps: int) -> Callable[[], tuple[Clock, int]]:
+def ours(prepared: tuple[Any, Any, dict[str, Any]], steps: int) -> Callable[[], tuple[Clock, int]]:
     """A function that takes some steps of the script and returns their time and their real sub-words."""
-    job, model, options = prepared(argv)
+    job, model, options = prepared
     step, number = options["train_step"], 0
     batches: Iterator[dict[str, Any]] = iter(())
 
@@ -174,13 +174,21 @@ def dense_labels(batch: dict[str, Any]) -> torch.Tensor:
 
 
 def compare(argv: Sequence[str], steps: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """name -> seconds of the process, and of the wall, per million real sub-words, in each round; the first is ours."""
+    """As `interleaved`; the first is ours."""
     check_losses(argv)
     runs: dict[str, Callable[[], tuple[Clock, int]]] = {}
     for precision in dict.fromkeys((pick_precision("auto", pick_device()), "fp32")):
         given = [*argv, "--precision", precision]
-        runs |= {f"ours, {precision}": ours(given, steps), f"grouped, {precision}": theirs(given, steps, True),
-                 f"lines, {precision}": theirs(given, steps, False)}  # fmt: skip
+        runs[f"ours, {precision}"] = ours(prepared(given), steps)
+        runs[f"grouped, {precision}"] = theirs(given, steps, True)
+        runs[f"lines, {precision}"] = theirs(given, steps, False)
+    return interleaved(runs, rounds)
+
+
+def interleaved(
+    runs: dict[str, Callable[[], tuple[Clock, int]]], rounds: int
+) -> dict[str, list[tuple[float, float]]]:
+    """name -> seconds of the process, and of the wall, per million real sub-words, in each round."""
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     names = list(runs)
     for number in range(rounds):

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import main
-from benchmarks import cpu_training, crf, head_memory, loading, mlm_curve, quality
+from benchmarks import cpu_training, crf, head_memory, loading, mlm_curve, mlm_factors, quality
 from benchmarks.baselines import baselines, report
 from benchmarks.mlm import dense_labels, their_rows
 from benchmarks.quality import table, train_ours, train_theirs
@@ -177,7 +177,7 @@ def test_what_is_timed_on_a_cpu_gives_the_same_gradients_where_nothing_is_droppe
         assert all(gradient.abs().sum() > 1e-3 for gradient in ours)
 
 
-def test_bytes_that_are_alive_at_the_same_time(tmp_path: Path) -> None:
+def test_bytes_that_are_alive_and_what_is_left_out(tmp_path: Path) -> None:
     """x + 1 until exp is done, then exp(x + 1) until its product with the gradient is; of a model less than a sixth."""
     x = torch.zeros(1000, requires_grad=True)
     assert 8000 <= head_memory.most(lambda: (x + 1).exp().sum()) < 8100
@@ -187,9 +187,19 @@ def test_bytes_that_are_alive_at_the_same_time(tmp_path: Path) -> None:
                          intermediate_size=32)).save_pretrained(tmp_path / "bert")  # fmt: skip
     argv = ["--corpus", written(tmp_path / "train.jsonl", TEXTS), "--cache_dir", str(tmp_path / "cache")]
     argv += ["--model_name_or_path", str(tmp_path / "bert"), "--output_dir", str(tmp_path / "out")]
-    for own, dense in head_memory.compare([*argv, "--batch_size", "4", "--precision", "fp32"]).values():
+    argv += ["--batch_size", "4", "--precision", "fp32"]
+    for own, dense in head_memory.compare(argv).values():
         places = 4 * 128 * len(tokenizer) * 4  # bytes of all scores: at least twice, as scores and as gradient
         assert dense > 2 * places and own < dense / 2
+    losses, modules = [], []
+    for make in mlm_factors.VARIANTS.values():  # the same loss, whatever is left out
+        _, model, options = make(argv)
+        model.eval()
+        batch = next(iter(options["train_loader"](0, 0)))
+        losses.append(model(batch, {"mlm": 1}).loss.item())
+        modules.append({type(module).__name__ for module in model.modules()})
+    assert losses == pytest.approx([losses[0]] * len(losses), rel=1e-5)
+    assert ["CPUDropout" in names for names in modules] == [True, True, True, False, True]
 
 
 @pytest.mark.parametrize("scale", [1.0, 8.0, 300.0])

@@ -1,0 +1,91 @@
+"""What each part brings to the pretraining of a masked language model: ours, and ours without one of them.
+
+    python -m benchmarks.mlm_factors --corpus data/corpus_en_fiction/train.jsonl --model bert-base-uncased
+
+The job of benchmarks/mlm.py, interleaved in one process, the median of the ratios within a round.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import main
+from config import in_data_dir
+from trainer.device import pick_device, pick_precision
+
+from .mlm import dense_labels, interleaved, ours, prepared, table
+
+Prepared = tuple[Any, Any, dict[str, Any]]
+
+
+def scores_everywhere(argv: Sequence[str]) -> Prepared:
+    job, model, options = prepared(argv)
+    load = options["train_loader"]
+
+    def batches(epoch: int, samples: int) -> Iterator[dict[str, Any]]:
+        for batch in load(epoch, samples):
+            places = torch.arange(batch["input_ids"].shape[1]).expand_as(batch["input_ids"])
+            yield batch | {"masked_places": places, "labels": {"mlm": dense_labels(batch)}}
+
+    return job, model, options | {"train_loader": batches}
+
+
+def torchs_cross_entropy(argv: Sequence[str]) -> Prepared:
+    job, model, options = prepared(argv)
+
+    def loss(logits: Tensor, labels: Tensor, _: Any) -> Tensor:
+        return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
+
+    model.heads["mlm"].loss = loss
+    return job, model, options
+
+
+def torchs_dropout(argv: Sequence[str]) -> Prepared:
+    """In attention, too; of a GPU it is ours as well."""
+    with patch("model_utils.cpu_attention.use_cpu_attention"), patch("model_utils.cpu_dropout.use_cpu_dropout"):
+        return prepared(argv)
+
+
+def in_fp32(argv: Sequence[str]) -> Prepared:
+    return prepared([*argv, "--precision", "fp32"])
+
+
+VARIANTS: dict[str, Callable[[Sequence[str]], Prepared]] = {
+    "ours": prepared,
+    "scores at all places": scores_everywhere,
+    "torch's cross-entropy": torchs_cross_entropy,
+    "torch's dropout and attention": torchs_dropout,
+    "fp32": in_fp32,
+}
+
+
+def compare(argv: Sequence[str], steps: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    precision = pick_precision("auto", pick_device())
+    variants = {name: make for name, make in VARIANTS.items() if name != precision}
+    return interleaved({name: ours(make(argv), steps) for name, make in variants.items()}, rounds)
+
+
+def report(argv: list[str] | None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", required=True, help="a file of texts")
+    parser.add_argument("--model", required=True, help="a masked language model, or an encoder")
+    parser.add_argument("--steps", type=int, default=4, help="of each in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    given, rest = parser.parse_known_args(argv)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        job = ["--corpus", in_data_dir(given.corpus), "--model_name_or_path", given.model, "--output_dir",
+               f"{folder}/out", "--cache_dir", str(Path(folder, "cache")), *rest]  # fmt: skip
+        print(table(compare(job, given.steps, given.rounds)))
+
+
+if __name__ == "__main__":
+    sys.exit(main.run(sys.argv[1:], report))
