@@ -78,18 +78,20 @@ def test_a_run_of_two_processes_resumes_on_one(tmp_path, parallel):
 
 @pytest.mark.slow
 def test_a_spread_run_ends_as_an_unbroken_one_wherever_it_was_saved(tmp_path):
-    """One process, then two that share the weights, two that have all, two that share them again: one curve."""
+    """One process, then two that share the weights, two that have all, two that share them again: one curve. Groups of
+    micro-batches: four of one process, two of each of two."""
     options: dict[str, Any] = {"epochs": 4, "logging_steps": 1}
-    single = tiny_trainer(tiny_model(dropout=0.0), accumulate=2, **options)
+    single = tiny_trainer(tiny_model(dropout=0.0), accumulate=4, **options)
     expected, found = [], []
     single.callbacks = [lambda event, step, values: expected.append(values["loss"]) if event == "log" else None]
     single.train()
-    first = tiny_trainer(tiny_model(dropout=0.0), tmp_path / "0", accumulate=2, **options | {"max_steps": 5})
+    first = tiny_trainer(tiny_model(dropout=0.0), tmp_path / "0", accumulate=4, **options | {"max_steps": 3})
     first.callbacks = [lambda event, step, values: found.append(values["loss"]) if event == "log" else None]
     first.train()
-    for number, (parallel, until) in enumerate((("fsdp", 11), ("ddp", 16), ("fsdp", 28))):
-        more = {"max_steps": until, "parallel": parallel, "start": str(tmp_path / str(number) / "last")}
+    for number, (parallel, until) in enumerate((("fsdp", 7), ("ddp", 10), ("fsdp", 16))):
+        saved = str(tmp_path / str(number) / "last")
+        more = {"accumulate": 2, "max_steps": until, "parallel": parallel, "start": saved}
         done = torchrun(2, "-m", "tests.distributed_run", str(tmp_path / str(number + 1)), json.dumps(options | more))
         assert done.returncode == 0, done.stderr[-3000:]
         found += json.loads((tmp_path / str(number + 1) / "rank0.json").read_text())["losses"]
-    assert found == pytest.approx(expected, rel=1e-3) and len(found) == 28
+    assert found == pytest.approx(expected, rel=1e-3) and len(found) == 16
