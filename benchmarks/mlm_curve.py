@@ -154,7 +154,7 @@ def table(found: dict[str, list[dict[str, float]]]) -> str:
 
 
 def plot(found: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """The loss of texts alone and joined over sub-words, and over seconds."""
+    """The loss of texts alone and joined over sub-words, and over seconds, from the first evaluation in training on."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -164,9 +164,10 @@ def plot(found: dict[str, list[dict[str, float]]], path: Path) -> None:
     panels = figure.subplots(1, 4, sharey=True)
     for panel, (kind, over) in zip(panels, product(("alone", "joined"), ("tokens", "seconds")), strict=True):
         for (name, points), line in zip(found.items(), ("-", "--", ":"), strict=True):
-            panel.plot([point[over] for point in points], [point[kind] for point in points], line, label=name)
+            later, unit = points[1:], {"tokens": 1000, "seconds": 1}[over]
+            panel.plot([point[over] / unit for point in later], [point[kind] for point in later], line, label=name)
         panel.set_title(f"texts {kind}", fontsize=9)
-        panel.set_xlabel({"tokens": "sub-words", "seconds": "seconds of the process"}[over], fontsize=8)
+        panel.set_xlabel({"tokens": "1,000 sub-words", "seconds": "seconds of the process"}[over], fontsize=8)
         panel.ticklabel_format(axis="x", style="plain")
         panel.tick_params(labelsize=8)
         panel.grid(alpha=0.3)
