@@ -30,7 +30,7 @@ import main
 from config import get_args
 from trainer.device import to_device
 
-from .mlm import WARM_UP, Clock, Counting, interleaved, table
+from .mlm import WARM_UP, Clock, Counting, interleaved, table, trainer_steps
 
 TEXTS, CLASSES, LENGTH = 4000, 10, 128
 Go = Callable[[], tuple[Clock, int]]
@@ -129,38 +129,12 @@ def rows_of(job: main.Job) -> Any:
 
 
 def theirs(argv: Sequence[str], steps: int, grouped: bool = False, padded: bool = False) -> Go:
-    from transformers import DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
+    from transformers import DataCollatorWithPadding
 
     job, model = prepared(argv)
-    args, rows = job.args, rows_of(job)
-    collate = Counting(DataCollatorWithPadding(job.tokenizer, "max_length" if padded else True, args.max_length))
-    clock = Clock()
-
-    class Timed(TrainerCallback):
-        def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-            if state.global_step == WARM_UP:
-                clock.start()
-            if state.global_step == steps + WARM_UP:
-                clock.stop()
-
-    def go() -> tuple[Clock, int]:
-        nonlocal clock
-        clock = Clock()
-        collate.tokens.clear()
-        with tempfile.TemporaryDirectory() as folder:
-            settings = TrainingArguments(
-                output_dir=folder, max_steps=steps + WARM_UP, per_device_train_batch_size=args.batch_size,
-                learning_rate=args.lr, weight_decay=args.weight_decay, max_grad_norm=args.max_grad_norm,
-                train_sampling_strategy="group_by_length" if grouped else "random", remove_unused_columns=False,
-                use_cpu=job.device.type == "cpu", bf16=job.precision == "bf16", fp16=job.precision == "fp16",
-                save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
-            )  # fmt: skip
-            trainer = Trainer(model=WithLoss(model), args=settings, train_dataset=rows, data_collator=collate,
-                              callbacks=[Timed()])  # fmt: skip
-            trainer.train()
-        return clock, sum(collate.tokens[WARM_UP : WARM_UP + steps])
-
-    return go
+    collate = DataCollatorWithPadding(job.tokenizer, "max_length" if padded else True, job.args.max_length)
+    return trainer_steps(job, WithLoss(model), rows_of(job), Counting(collate), steps, remove_unused_columns=False,
+                         train_sampling_strategy="group_by_length" if grouped else "random")  # fmt: skip
 
 
 def check_losses(argv: Sequence[str]) -> None:

@@ -89,12 +89,21 @@ def loaded(argv: Sequence[str]) -> tuple[Any, Any]:
 
 def theirs(argv: Sequence[str], steps: int, grouped: bool) -> Callable[[], tuple[Clock, int]]:
     """The same with Trainer."""
-    from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallback, TrainingArguments
+    from transformers import DataCollatorForLanguageModeling
 
     job, model = loaded(argv)
-    args, tokenizer = job.args, job.tokenizer
-    rows = their_rows(args.corpus[0]["files"], tokenizer, args.block_length, grouped)
-    collate = Counting(DataCollatorForLanguageModeling(tokenizer, mlm_probability=args.mask_rate))
+    rows = their_rows(job.args.corpus[0]["files"], job.tokenizer, job.args.block_length, grouped)
+    collate = DataCollatorForLanguageModeling(job.tokenizer, mlm_probability=job.args.mask_rate)
+    return trainer_steps(job, model.encoder, rows, Counting(collate), steps)
+
+
+def trainer_steps(
+    job: Any, model: Any, rows: Any, collate: "Counting", steps: int, **options: Any
+) -> Callable[[], tuple[Clock, int]]:
+    """A function that takes some steps of transformers.Trainer; options: more of TrainingArguments."""
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+    args, clock = job.args, Clock()
 
     class Timed(TrainerCallback):
         def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
@@ -103,8 +112,6 @@ def theirs(argv: Sequence[str], steps: int, grouped: bool) -> Callable[[], tuple
             if state.global_step == steps + WARM_UP:
                 clock.stop()
 
-    clock = Clock()
-
     def go() -> tuple[Clock, int]:
         nonlocal clock
         clock = Clock()
@@ -112,13 +119,11 @@ def theirs(argv: Sequence[str], steps: int, grouped: bool) -> Callable[[], tuple
         with tempfile.TemporaryDirectory() as folder:
             settings = TrainingArguments(
                 output_dir=folder, max_steps=steps + WARM_UP, per_device_train_batch_size=args.batch_size,
-                learning_rate=args.lr, weight_decay=args.weight_decay, save_strategy="no", report_to="none",
-                disable_tqdm=True, use_cpu=job.device.type == "cpu", bf16=job.precision == "bf16",
-                fp16=job.precision == "fp16", logging_strategy="no",
+                learning_rate=args.lr, weight_decay=args.weight_decay, max_grad_norm=args.max_grad_norm,
+                use_cpu=job.device.type == "cpu", bf16=job.precision == "bf16", fp16=job.precision == "fp16",
+                save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True, **options,
             )  # fmt: skip
-            trainer = Trainer(model=model.encoder, args=settings, train_dataset=rows, data_collator=collate,
-                              callbacks=[Timed()])  # fmt: skip
-            trainer.train()
+            Trainer(model=model, args=settings, train_dataset=rows, data_collator=collate, callbacks=[Timed()]).train()
         return clock, sum(collate.tokens[WARM_UP : WARM_UP + steps])
 
     return go
