@@ -11,7 +11,6 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,9 +20,8 @@ from torch.utils._pytree import tree_leaves
 from transformers.modeling_outputs import BaseModelOutput
 
 import main
-from config import in_data_dir
 
-from .mlm import dense_labels, prepared
+from .mlm import dense_labels, job_on, prepared
 
 KINDS = ("token", "whole_word", "ngram")
 
@@ -100,8 +98,7 @@ def report(argv: list[str] | None) -> None:
     parser.add_argument("--model", required=True, help="a masked language model, or an encoder")
     given, rest = parser.parse_known_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        job = ["--corpus", in_data_dir(given.corpus), "--model_name_or_path", given.model, "--output_dir",
-               f"{folder}/out", "--cache_dir", str(Path(folder, "cache")), *rest]  # fmt: skip
+        job = [*job_on(given.corpus, given.model, folder), *rest]
         print("| masks | ours | scores everywhere | |\n|---|---|---|---|")
         for kind, (own, dense) in compare(job).items():
             print(f"| {kind} | {own / 2**20:,.0f} MiB | {dense / 2**20:,.0f} MiB | 1/{dense / own:.1f} |")

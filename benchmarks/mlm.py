@@ -217,6 +217,12 @@ def table(found: dict[str, list[tuple[float, float]]]) -> str:
     return "\n".join(lines)
 
 
+def job_on(corpus: str, model: str, folder: str) -> list[str]:
+    """Arguments of the script; it writes into `folder` only."""
+    return ["--corpus", in_data_dir(corpus), "--model_name_or_path", model, "--output_dir", f"{folder}/out",
+            "--cache_dir", str(Path(folder, "cache"))]  # fmt: skip
+
+
 def report(argv: list[str] | None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, help="a file of texts")
@@ -227,8 +233,7 @@ def report(argv: list[str] | None) -> None:
     given, rest = parser.parse_known_args(argv)
     torch.set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as folder:
-        job = ["--corpus", in_data_dir(given.corpus), "--model_name_or_path", given.model, "--output_dir",
-               f"{folder}/out", "--cache_dir", str(Path(folder, "cache")), *rest]  # fmt: skip
+        job = [*job_on(given.corpus, given.model, folder), *rest]
         print(table(compare(job, given.steps, given.rounds)))
 
 

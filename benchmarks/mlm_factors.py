@@ -9,7 +9,6 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -18,10 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import main
-from config import in_data_dir
 from trainer.device import pick_device, pick_precision
 
-from .mlm import dense_labels, interleaved, ours, prepared, table
+from .mlm import dense_labels, interleaved, job_on, ours, prepared, table
 
 Prepared = tuple[Any, Any, dict[str, Any]]
 
@@ -49,7 +47,7 @@ def torchs_cross_entropy(argv: Sequence[str]) -> Prepared:
 
 
 def torchs_dropout(argv: Sequence[str]) -> Prepared:
-    """In attention, too; of a GPU it is ours as well."""
+    """In attention, too; on a GPU ours is the same."""
     with patch("model_utils.cpu_attention.use_cpu_attention"), patch("model_utils.cpu_dropout.use_cpu_dropout"):
         return prepared(argv)
 
@@ -82,8 +80,7 @@ def report(argv: list[str] | None) -> None:
     given, rest = parser.parse_known_args(argv)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        job = ["--corpus", in_data_dir(given.corpus), "--model_name_or_path", given.model, "--output_dir",
-               f"{folder}/out", "--cache_dir", str(Path(folder, "cache")), *rest]  # fmt: skip
+        job = [*job_on(given.corpus, given.model, folder), *rest]
         print(table(compare(job, given.steps, given.rounds)))
 
 

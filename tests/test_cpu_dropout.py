@@ -17,6 +17,7 @@ from model_utils import cpu_attention
 from model_utils.cpu_attention import NAME, attention_forward, use_cpu_attention
 from model_utils.cpu_dropout import CPUDropout, dropout, fill_kept, scale, use_cpu_dropout
 from model_utils.pieces import Isolation
+from tests.test_pieces import ENDS, SIZES
 
 attend: Any = attention_forward
 sdpa: Any = F.scaled_dot_product_attention
@@ -183,11 +184,6 @@ def test_without_dropout_sdpa_itself_is_called(monkeypatch: pytest.MonkeyPatch) 
     assert [options["dropout"] for options in calls] == [0.0, 1.0, 0.1]
 
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32,
-    "max_position_embeddings": 70, "pad_token_id": 0,
-}  # fmt: skip
-ENDS = {"cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2}
 CONFIGS = {
     "bert": BertConfig(**SIZES, hidden_dropout_prob=NO_LEVEL, attention_probs_dropout_prob=NO_LEVEL),
     "modernbert": ModernBertConfig(**SIZES, **ENDS, local_attention=8, attention_dropout=NO_LEVEL),
