@@ -128,6 +128,9 @@ class ModelArguments:
     """entries of the tokenizer that scratch:… trains on train_file"""
     extra_tokens: list[str] = field(default_factory=list)
     """tokens added to the tokenizer; the embeddings are resized"""
+    unpad: bool | None = None
+    """the encoder works on real sub-words alone, with the same outputs; null: on a CPU, if the encoder is one that this
+    works for (BERT, RoBERTa, ELECTRA, ERNIE … with sdpa) and no trick changes what its embeddings return"""
     shared_layers: int = 0
     """Transformer layers between encoder and heads, shared by all tasks; 0 = none"""
     freeze_layers: int = 0
@@ -341,6 +344,7 @@ class RunArguments:
     """auto, cpu, cuda, cuda:1, mps …"""
 
 
+LOOK_UP_TRICKS = ("pgd", "freelb", "vat", "neftune")  # change what embeddings return, text by text
 TRICKS = [f.name for f in dataclasses.fields(TrickArguments)]
 
 
@@ -398,11 +402,11 @@ def chosen_tricks(args: Arguments) -> dict[str, dict[str, Any]]:
 
 def explicit_booleans(argv: list[str], kind: Any) -> list[str]:
     """`--use_fgm` means `--use_fgm true`."""
-    booleans = {f"--{f.name}" for f in dataclasses.fields(kind) if f.type is bool}
+    booleans = {f"--{f.name}" for f in dataclasses.fields(kind) if f.type in (bool, bool | None)}
     out = []
     for this, following in pairwise([*argv, ""]):
         out.append(this)
-        if this in booleans and following.lower() not in ("true", "false", "yes", "no"):
+        if this in booleans and following.lower() not in ("true", "false", "yes", "no", "null"):
             out.append("true")
     return out
 
@@ -459,6 +463,9 @@ def check(args: Arguments) -> None:
     require(args.fold < max(args.folds, 1), "fold", f"is counted from 0; of {args.folds} the last is {args.folds - 1}")
     require(args.max_length >= 3, "max_length", "must leave room for a word and two special tokens: at least 3")
     require(args.freeze_layers >= -1, "freeze_layers", "must be -1 (all), 0 (none) or a number of layers")
+    for trick in LOOK_UP_TRICKS:
+        clash = args.unpad and trick in chosen_tricks(args)
+        require(not clash, "unpad", f"does not go with use_{trick}, which changes each text's embeddings; leave it out")
     for name in ("use_reinit", "use_gradual_unfreezing"):
         require(not (args.peft and getattr(args, name)), "peft", f"leaves the encoder as it is; leave {name} out")
     require(

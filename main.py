@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from config import (
+    LOOK_UP_TRICKS,
     Arguments,
     ConfigError,
     check_resume,
@@ -61,6 +62,8 @@ class Job:
     tokenizer: Any = None
     causal: bool = False
     """whether the model generates by going on with its own input"""
+    unpadded: bool = False
+    """whether the encoder works on real sub-words alone"""
     monitor: tuple[str, bool] = ("", False)
     """the metric that chooses the best state, and whether lower is better"""
     callbacks: list[Any] = field(default_factory=list)
@@ -212,6 +215,24 @@ def build_model(job: Job) -> Any:
             reinit_layers(model.encoder, args.reinit_layers)
     add_adapters(model.encoder, {} if job.resumes else args.peft)
     freeze(model.encoder, args.freeze_layers)
+    return without_padding(job, model)
+
+
+def without_padding(job: Job, model: Any) -> Any:
+    """The model, whose encoder works on real sub-words alone if it can and that is wanted."""
+    from model_utils.encoder import ModelError
+    from model_utils.unpadded_encoder import use_unpadding
+
+    wanted = job.args.unpad
+    if wanted is None:
+        wanted = job.device.type == "cpu" and not {*chosen_tricks(job.args)} & {*LOOK_UP_TRICKS}
+    try:
+        if wanted:
+            use_unpadding(model.encoder)
+            job.unpadded = True
+    except ModelError:
+        if job.args.unpad:
+            raise
     return model
 
 
@@ -297,7 +318,8 @@ def build_collator(job: Job, name: str) -> Any:
     from data_loader.collate import Collator
 
     levels = {label.task: label.level for label in job.data[name].schema.labels}
-    return Collator(job.tokenizer.pad_token_id, levels, padding_side="left" if job.causal else "right")
+    return Collator(job.tokenizer.pad_token_id, levels, padding_side="left" if job.causal else "right",
+                    real_places=job.unpadded and job.device.type != "cpu")  # fmt: skip
 
 
 def build_trainer(job: Job, model: Any, **options: Any) -> Any:
@@ -336,8 +358,6 @@ def training_options(
         save: writes the model into a folder.
         tasks_vary: batches may lack tasks.
     """
-    from model_utils.cpu_attention import use_cpu_attention
-    from model_utils.cpu_dropout import use_cpu_dropout
     from model_utils.loss_weights import follow_losses
     from model_utils.optim import EvalSchedule, build_optimizer, build_scheduler
     from trainer.early_stopping import EarlyStopping
@@ -362,8 +382,7 @@ def training_options(
         early_stopping = EarlyStopping(job.monitor[0], args.patience, job.monitor[1])
         options |= {"eval_loader": batches, "references": references, "early_stopping": early_stopping}
     if job.device.type == "cpu":
-        use_cpu_attention(model.encoder)
-        use_cpu_dropout(model)
+        use_cpu_kernels(model)
     model.to(job.device)
     if args.parallel == "fsdp" and job.world_size > 1:
         right = "give --precision bf16 or fp32, or --parallel ddp"
@@ -391,6 +410,15 @@ def training_options(
     return options
 
 
+def use_cpu_kernels(model: Any) -> None:
+    """Attention and dropout for training on a CPU."""
+    from model_utils.cpu_attention import use_cpu_attention
+    from model_utils.cpu_dropout import use_cpu_dropout
+
+    use_cpu_attention(model.encoder)
+    use_cpu_dropout(model)
+
+
 def gradients(train_step: Any, train_loader: Any) -> Iterator[None]:
     """Adds the gradient of each micro-batch of the first epoch, one after the other."""
     train_step.model.train()
@@ -408,7 +436,7 @@ def build_teacher(job: Job) -> Any:
     folder = job.args.distillation_teacher
     if not job.args.use_distillation or folder is None:
         return None
-    teacher = saved_model(folder, job.args.trust_remote_code).to(job.device)
+    teacher = without_padding(job, saved_model(folder, job.args.trust_remote_code)).to(job.device)
     labels = {task: head.spec["labels"] for task, head in teacher.heads.items()}
     if other := [task["name"] for task in job.tasks if labels.get(task["name"]) != list(task["labels"])]:
         raise ConfigError(f"arguments: distillation_teacher: {folder} does not have the labels of task {other[0]}")
@@ -565,7 +593,7 @@ def run_job(job: Job) -> None:
         return
     if args.do_train:
         train(job, model, build_training(job, model), partial(about_data, job))
-        model = saved_model(find_best(args.output_dir), args.trust_remote_code)
+        model = without_padding(job, saved_model(find_best(args.output_dir), args.trust_remote_code))
     for part in [part for part in ("eval", "test") if args.do_eval] + ["predict"] * args.do_predict:
         if job.data.having(part):
             report(job, model, part)

@@ -10,6 +10,7 @@ input of the batch), W words (most of the batch), L labels (most of the batch):
     input_ids       (R, T)  int64
     attention_mask  (R, T)  int64  1 = real sub-word
     token_type_ids  (R, T)  int64  only if the features have them
+    real_places     (N,)    int64  only if wanted: where the N real sub-words are among all R * T places
     input_mask      (B, K)  bool   only if records may have several inputs, which then are neighbours: windows, choices,
                                    both texts of a pair. True = there is one
     word_starts     (B, W)  int64  place of each word's first sub-word: place t of the record's input k is k * T + t;
@@ -50,12 +51,14 @@ class Collator:
         label_levels: Mapping[str, str],
         pad_to_multiple_of: int = 1,
         padding_side: str = "right",
+        real_places: bool = False,
     ):
         """
         Args:
             label_levels: task -> level of its labels.
             pad_to_multiple_of: T is rounded up to a multiple of it.
             padding_side: of the inputs; "left" for models that go on with their own input.
+            real_places: for an encoder without padding on a GPU, which would have to wait for their number.
         """
         unknown = set(label_levels.values()) - set(LEVELS)
         if unknown:
@@ -64,6 +67,7 @@ class Collator:
         self.label_levels = dict(label_levels)
         self.pad_to_multiple_of = pad_to_multiple_of
         self.padding_side = padding_side
+        self.real_places = real_places
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         several = "row_lengths" in features[0]
@@ -75,6 +79,8 @@ class Collator:
             "input_ids": input_ids,
             "attention_mask": real.long(),
         }
+        if self.real_places:
+            batch["real_places"] = real.flatten().nonzero().flatten()
         if "token_type_ids" in features[0]:
             batch["token_type_ids"] = self.inputs(features, "token_type_ids", lengths, longest, 0)[0]
         if several:

@@ -68,6 +68,7 @@ class MultiTaskModel(nn.Module):
         self.uncertainty = UncertaintyWeights(len(heads)) if uncertainty else None
         accepted = inspect.signature(encoder.forward).parameters
         self.inputs = [n for n in ("input_ids", "attention_mask", "token_type_ids") if n in accepted]
+        self.inputs.append("real_places")  # in batches for an encoder without padding only
 
     def forward(self, batch: Mapping[str, Any], num_items: Mapping[str, Any] | None = None) -> MultiTaskOutput:
         """

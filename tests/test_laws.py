@@ -220,6 +220,17 @@ model = BertModel(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, n
 use_cpu_attention(model)
 model(input_ids=torch.tensor([[1, 2, 3]])).last_hidden_state.sum().backward()
 """,
+    "model_utils/unpadded_encoder.py model_utils/cpu_attention.py model_utils/cpu_dropout.py model_utils/encoder.py": \
+    """
+import torch
+from transformers import BertConfig, BertModel
+from model_utils.unpadded_encoder import use_unpadding
+model = BertModel(BertConfig(vocab_size=99, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)).eval()
+ids, mask = torch.tensor([[1, 2, 3], [4, 5, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
+before = model(input_ids=ids, attention_mask=mask).last_hidden_state * mask[..., None]
+use_unpadding(model)
+torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).last_hidden_state, before, rtol=1e-5, atol=1e-5)
+""",
     "model_utils/vocabulary_loss.py": """
 import math, torch
 from vocabulary_loss import summed_cross_entropy

@@ -18,6 +18,7 @@ import torch
 
 logger = logging.getLogger(__name__)
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+OF_ALL = ("real_places",)  # say something of the batch as a whole, which can be found again
 
 
 class OutOfMemory(RuntimeError):
@@ -64,7 +65,8 @@ def split(batch: dict[str, Any], parts: int) -> list[dict[str, Any]]:
             return value.split(num_inputs)[number]
         return value.tensor_split(parts)[number]
 
-    return [{name: cut(name, value, number) for name, value in batch.items()} for number in range(parts)]
+    kept = {name: value for name, value in batch.items() if name not in OF_ALL}
+    return [{name: cut(name, value, number) for name, value in kept.items()} for number in range(parts)]
 
 
 def num_records(batch: dict[str, Any]) -> int:

@@ -1,0 +1,162 @@
+"""An encoder of BERT's family without padding: every matrix product runs on real sub-words only.
+
+    use_unpadding(encoder)                                    # in place; weights and their names stay
+    encoder(input_ids=ids, attention_mask=mask)               # last_hidden_state (R, T, H) as before, 0 at padding
+
+The real sub-words of a batch stand behind each other in one row, each text with positions of its own; attention goes
+from text to text: texts of equal length together on a CPU, as jagged nested tensors on a GPU, for which torch has fused
+kernels. It works for any model of transformers whose layers see other sub-words in attention only, and hand what they
+are called with on to it: BERT, RoBERTa, XLM-R, ELECTRA, ERNIE … It is tried out first, and refused for others.
+
+R inputs, T sub-words of the longest, N real sub-words of all, A heads of size D, H hidden size.
+Copy together with: cpu_attention.py, cpu_dropout.py, encoder.py.
+"""
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+from .cpu_attention import attention_forward
+from .encoder import ModelError, first_position
+
+NAME = "unpadded"
+
+
+def use_unpadding(encoder: Any) -> None:
+    """In place. Raises ModelError for an encoder that it does not work for, which then stays as it is."""
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    kind, layers = encoder.config._attn_implementation, getattr(encoder.config, "layer_types", None) or ()
+    expected = tried(encoder) if kind == "sdpa" and "sliding_attention" not in layers else None
+    if expected is not None:
+        encoder.set_attn_implementation(NAME)
+        unpadding = Unpadding(encoder)
+        found = tried(encoder)
+        if found is not None and torch.allclose(found, expected, rtol=1e-3, atol=1e-4):
+            return
+        unpadding.remove()
+        encoder.set_attn_implementation(kind)
+    raise ModelError(f"unpad: {type(encoder).__name__} cannot be called without padding; leave it out")
+
+
+@dataclass
+class Row:
+    """Where the sub-words of a batch are when they stand in one row."""
+
+    places: Tensor
+    """(N,) of R * T"""
+    ends: Tensor
+    """(R + 1,) where texts begin and end in the row"""
+    size: torch.Size
+    """R, T"""
+    runs: list[tuple[int, int]]
+    """on a CPU: (length, number) of neighbouring texts of equal length"""
+
+
+def row_of(mask: Tensor, places: Tensor | None = None) -> Row:
+    """
+    Args:
+        mask: (R, T), 1 = real.
+        places: (N,) of R * T; None: found here, for which the host waits for a GPU.
+    """
+    lengths, runs = mask.sum(1), []
+    if mask.device.type == "cpu":  # texts by length, so that equal ones are neighbours
+        lengths, order = lengths.sort()
+        rows, columns = mask[order].nonzero(as_tuple=True)
+        places = order[rows] * mask.shape[1] + columns
+        runs = [(length, len(list(equal))) for length, equal in groupby(lengths.tolist())]
+    elif places is None:
+        places = mask.flatten().nonzero().flatten()
+    assert places is not None
+    return Row(places, torch.nn.functional.pad(lengths.cumsum(0), (1, 0)), mask.shape, runs)
+
+
+class Unpadding:
+    """Flattens what an encoder is called with, and pads what it returns."""
+
+    def __init__(self, encoder: Any):
+        self.first_position = first_position(encoder)
+        self.row: Row | None = None
+        self.hooks = [encoder.register_forward_pre_hook(self.flatten, with_kwargs=True),
+                      encoder.register_forward_hook(self.pad)]  # fmt: skip
+
+    def remove(self) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def flatten(self, encoder: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> Any:
+        """Before the forward pass; without a mask nothing is padded, and nothing changes."""
+        places = inputs.pop("real_places", None)
+        mask = inputs.pop("attention_mask", None)
+        if mask is None:
+            return args, inputs
+        self.row = row = row_of(mask, places)
+        rows = {name: value.flatten()[row.places][None] for name, value in inputs.items()
+                if name in ("input_ids", "token_type_ids")}  # fmt: skip
+        positions = (mask.cumsum(1) - 1 + self.first_position).flatten()[row.places][None]
+        return args, inputs | rows | {"position_ids": positions, "unpadded": row}
+
+    def pad(self, encoder: Any, args: tuple[Any, ...], output: Any) -> Any:
+        """After it."""
+        if self.row is None:
+            return output
+        row, self.row = self.row, None
+        output.last_hidden_state = padded(output.last_hidden_state, row)
+        if output.get("hidden_states") is not None:
+            output.hidden_states = tuple(padded(hidden, row) for hidden in output.hidden_states)
+        output.pooler_output = None  # of the first sub-word of the row
+        return output
+
+
+def padded(hidden: Tensor, row: Row) -> Tensor:
+    """(1, N, H) -> (R, T, H)"""
+    full = hidden.new_zeros(row.size.numel(), hidden.shape[-1])
+    return full.index_copy(0, row.places, hidden[0]).unflatten(0, row.size)
+
+
+def attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, unpadded: Row | None = None,
+    dropout: float = 0.0, scaling: float | None = None, **more: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """As transformers calls it: (1, A, N, D) each; returns (1, N, A, D)."""
+    if unpadded is None:
+        return attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **more)
+    if query.device.type != "cpu":
+        return jagged(query, key, value, unpadded, dropout, scaling), None
+    sizes = [length * number for length, number in unpadded.runs]
+    parts = zip(unpadded.runs, *(x.split(sizes, dim=2) for x in (query, key, value)), strict=True)
+    found = []
+    for (_, number), *own in parts:
+        texts = (x[0].unflatten(1, (number, -1)).transpose(0, 1) for x in own)  # (texts, A, length, D)
+        found.append(attention_forward(module, *texts, None, dropout=dropout, scaling=scaling, is_causal=False)[0])
+    return torch.cat([texts.flatten(0, 1) for texts in found])[None], None
+
+
+def jagged(query: Tensor, key: Tensor, value: Tensor, row: Row, dropout: float, scaling: float | None) -> Tensor:
+    """With nested tensors; knowing the longest and shortest text, torch need not ask the device."""
+    known = {"min_seqlen": 1, "max_seqlen": row.size[1]}
+    rows = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))  # (N, A, D)
+    nested = (torch.nested.nested_tensor_from_jagged(x, row.ends, **known).transpose(1, 2) for x in rows)
+    return scaled_dot_product_attention(*nested, dropout_p=dropout, scale=scaling).transpose(1, 2).values()[None]
+
+
+@torch.no_grad()
+def tried(encoder: Any) -> Tensor | None:
+    """What it gives for two texts of unlike length: the real sub-words, (N, H); None if it cannot be called so."""
+    was_training = encoder.training
+    tokens = encoder.get_input_embeddings().num_embeddings
+    ids = torch.randint(tokens // 2, tokens, (2, 12), generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(12) < torch.tensor([[7], [12]])).long()
+    ids, mask = (x.to(encoder.device) for x in (ids, mask))
+    try:
+        return encoder.eval()(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+        return None
+    finally:
+        encoder.train(was_training)
