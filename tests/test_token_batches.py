@@ -135,11 +135,10 @@ def test_the_loss_of_an_epoch_is_that_of_plain_batches():
     lengths = [len(feature["input_ids"]) for feature in features]
     model = tiny_model().eval()
     one = {task: torch.tensor(1.0) for task in model.heads}
-    ranks = [{"rank": rank, "world_size": world_size} for world_size in (1, 3) for rank in range(world_size)]
     loaders = [map_loader(dataset(features), collate(), batch_size=4, seed=7)]
-    for options in ranks:
-        own = token_loader(dataset(features), collate(), lengths=lengths, batch_tokens=60, seed=7, **options)
-        loaders.append(own)
+    for rank, world_size in ((0, 1), (0, 3), (1, 3), (2, 3)):
+        own = {"lengths": lengths, "batch_tokens": 60, "rank": rank, "world_size": world_size}
+        loaders.append(token_loader(dataset(features), collate(), seed=7, **own))  # type: ignore[arg-type]
     with torch.no_grad():
         sums = [sum(model(batch, one).loss.item() for batch in loader(1, 0)) for loader in loaders]
     assert sums[1] == pytest.approx(sums[0], rel=1e-5) and sum(sums[2:]) == pytest.approx(sums[0], rel=1e-5)
