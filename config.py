@@ -30,7 +30,7 @@ STREAMABLE = (".jsonl", ".ndjson", ".txt")
 SETTLED = (
     *("seed", "text_column", "text_pair_column", "choices_column", "prompt", "tag_scheme"),
     *("max_length", "stride", "max_target_length", "eval_ratio", "test_ratio", "debug"),
-    *("group_column", "folds", "fold", "few_shot"),
+    *("group_column", "folds", "fold", "few_shot", "batch_tokens"),
     *("mixing", "mixing_temperature", "balanced_sampling", "group_by_length", "loss_weighting"),
     *("model_name_or_path", "scratch_vocab_size", "extra_tokens", "shared_layers", "freeze_layers", "peft"),
     *("lr", "head_lr", "layer_decay", "optimizer", "weight_decay", "warmup_ratio", "warmup_steps"),
@@ -152,6 +152,9 @@ class TrainArguments:
     """optimizer steps after which training ends; 0 = epochs decides"""
     batch_size: int = 32
     """records of a micro-batch, per process"""
+    batch_tokens: int = 0
+    """in training, as many records of about the same length in a micro-batch as fit into so many sub-words, padding
+    included (inputs x longest one; a text to be generated is an input too); 0 = batch_size decides"""
     eval_batch_size: int = 64
     """records of a batch in eval and predict, per process"""
     accumulate: int = 1
@@ -454,10 +457,11 @@ def check(args: Arguments) -> None:
     """Refuse contradictions and impossible values, and put DATA_DIR in place of a leading `data/`."""
     check_training(args)
     check_numbers(args, above_0=("scratch_vocab_size", "max_target_length"),
-                  not_negative=("num_workers", "stride", "folds", "fold", "shared_layers"))  # fmt: skip
+                  not_negative=("num_workers", "stride", "folds", "fold", "shared_layers", "batch_tokens"))  # fmt: skip
     require(args.mixing_temperature >= 1, "mixing_temperature", "must be at least 1")
     require(0 <= args.balanced_sampling <= 1, "balanced_sampling", "must be between 0 and 1")
     require(not (args.group_by_length and args.streaming), "group_by_length", "lengths of streamed data are not known")
+    check_batch_tokens(args)
     check_data_options(vars(args))
     require(args.folds != 1, "folds", "must be at least 2, or 0 for none")
     require(args.fold < max(args.folds, 1), "fold", f"is counted from 0; of {args.folds} the last is {args.folds - 1}")
@@ -478,9 +482,11 @@ def check(args: Arguments) -> None:
     found = data_sets(args, args.tasks)
     for needed, name in ((args.do_train, "train_file"), (args.do_predict, "predict_file")):
         require(not needed or any(part[name] for part in found), name, f"needed by do_{name.split('_')[0]}")
+    trained = [part["train_file"] for part in found if part["train_file"]]
+    several = f"goes with one data set, and there are {len(trained)} to train on"
+    for name in ("streaming", "batch_tokens"):
+        require(not (args.do_train and getattr(args, name)) or len(trained) == 1, name, several)
     if args.streaming and args.do_train:
-        trained = [part["train_file"] for part in found if part["train_file"]]
-        require(len(trained) == 1, "streaming", f"reads one data set, and there are {len(trained)} to train on")
         require(
             trained[0].endswith(STREAMABLE),
             "streaming",
@@ -516,6 +522,16 @@ def check_training(args: Any) -> None:
         require(args.precision != "fp16", "parallel", "fsdp goes with bf16 or fp32, not with fp16")
     require(args.epochs > 0 or args.max_steps > 0, "epochs", "epochs and max_steps are both 0: give one of them")
     require(args.seed < 2**32, "seed", "must be below 2**32")
+
+
+def check_batch_tokens(args: Arguments) -> None:
+    if args.batch_tokens:
+        require(not args.streaming, "batch_tokens", "lengths of streamed data are not known")
+        require(not args.group_by_length, "batch_tokens", "groups by length itself; leave group_by_length out")
+        once = "takes each record once per epoch; leave balanced_sampling out"
+        require(not args.balanced_sampling, "batch_tokens", once)
+        longest = f"must be at least max_length, which is {args.max_length}"
+        require(args.batch_tokens >= args.max_length, "batch_tokens", longest)
 
 
 def check_numbers(args: Any, above_0: Sequence[str], not_negative: Sequence[str]) -> None:

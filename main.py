@@ -250,6 +250,10 @@ def build_train_loader(job: Job) -> Any:
         return build_stream(job, names[0], batch_size=batch_sizes[0], order=orders[0], **options)
     datasets = [build_part(job, name, "train") for name in names]
     collators = [build_collator(job, name) for name in names]
+    if args.batch_tokens:
+        lengths, num_inputs = job.data[names[0]].input_sizes("train")
+        return build.token_loader(datasets[0], collators[0], lengths=lengths, num_inputs=num_inputs,
+                                  batch_tokens=args.batch_tokens, **options)  # fmt: skip
     if len(names) == 1:
         return build.map_loader(datasets[0], collators[0], batch_size=batch_sizes[0], order=orders[0], **options)
     return build.mixed_loader(datasets, collators, batch_sizes=batch_sizes, mixing=args.mixing, orders=orders,
@@ -405,8 +409,9 @@ def training_options(
     )  # fmt: skip
     used.begin(() if job.resumes else gradients(options["train_step"], train_loader))
     optimizer.zero_grad()
-    logger.info("%d steps of %d x %d x %d records on %s in %s", total_steps, job.world_size, args.accumulate,
-                args.batch_size, job.device, job.precision)  # fmt: skip
+    size = f"up to {args.batch_tokens} sub-words" if args.batch_tokens else f"{args.batch_size} records"
+    logger.info("%d steps of %d x %d x %s on %s in %s", total_steps, job.world_size, args.accumulate, size,
+                job.device, job.precision)  # fmt: skip
     return options
 
 

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -18,8 +19,10 @@ from .mixing import MixedBatchSampler, MixedCollator, MixedDataset
 from .order import file_order, shuffled
 from .samplers import BatchSampler, Order
 from .stream_dataset import StreamDataset, build_line_index, count_lines
+from .token_batches import TokenBatchSampler
 
-__all__ = ["Chained", "MapDataset", "build_line_index", "eval_loader", "map_loader", "mixed_loader", "stream_loader"]
+__all__ = ["Chained", "MapDataset", "build_line_index", "eval_loader", "map_loader", "mixed_loader", "stream_loader",
+           "token_loader"]  # fmt: skip
 
 Loader = Callable[[int, int], DataLoader]  # (epoch, samples_seen) -> the batches from there on
 
@@ -40,6 +43,28 @@ def map_loader(
     def load(epoch: int, samples_seen: int = 0) -> DataLoader:
         sampler = BatchSampler(len(dataset), batch_size, seed=seed, epoch=epoch, start=samples_seen, order=order,
                                rank=rank, world_size=world_size)  # fmt: skip
+        return torch_loader(dataset, batch_sampler=sampler, collate_fn=collate, **options)
+
+    return load
+
+
+def token_loader(
+    dataset: MapDataset,
+    collate: Callable[..., Any],
+    *,
+    lengths: Sequence[int] | np.ndarray,
+    num_inputs: Sequence[int] | np.ndarray | None = None,
+    batch_tokens: int,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    **options: Any,
+) -> Loader:
+    """The same in micro-batches of about as many sub-words, padding included; see token_batches.py."""
+
+    def load(epoch: int, samples_seen: int = 0) -> DataLoader:
+        sampler = TokenBatchSampler(lengths, num_inputs, batch_tokens=batch_tokens, seed=seed, epoch=epoch,
+                                    start=samples_seen, rank=rank, world_size=world_size)  # fmt: skip
         return torch_loader(dataset, batch_sampler=sampler, collate_fn=collate, **options)
 
     return load

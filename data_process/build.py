@@ -17,7 +17,7 @@ from typing import Any, Literal
 from .checks import DataInfo, check_file
 from .encode import RecordEncoder, TargetEncoder
 from .errors import DataError
-from .feature_cache import cached_features, content_hash, describe, gold_labels, lengths_of
+from .feature_cache import cached_features, content_hash, describe, gold_labels, input_sizes, lengths_of
 from .labels import LabelVocab
 from .levels import level_of
 from .lossless_tokenizer import train_lossless_tokenizer
@@ -61,6 +61,11 @@ class Data:
     def lengths(self, part: str) -> Any:
         """Sub-words of the records of a part, in the order of `numbers`."""
         return lengths_of(self.own_rows(part))
+
+    def input_sizes(self, part: str) -> tuple[Any, Any]:
+        """Sub-words of the longest input of each record of a part, and its number of inputs, in the same order."""
+        targets = [label.task for label in self.schema.labels if label.level == "text"]
+        return input_sizes(self.own_rows(part), targets)
 
     def own_rows(self, part: str) -> Any:
         """Features of the records of a part alone; those that were left out have none."""

@@ -170,6 +170,27 @@ def lengths_of(rows: Any) -> Any:
     return table.column("input_ids").combine_chunks().value_lengths().to_numpy()
 
 
+def input_sizes(rows: Any, targets: Sequence[str] = ()) -> tuple[Any, Any]:
+    """Sub-words of the longest input of each record, and its number of inputs: arrays (len(rows),).
+
+    targets: tasks of texts to be generated; such a text is one more input.
+    """
+    import numpy as np
+
+    columns = [name for name in ("row_lengths", "labels") if name in rows.column_names]
+    table = rows.select_columns(columns).with_format("arrow")[:]
+    longest, num_inputs = lengths_of(rows), np.ones(len(rows), dtype=np.int64)
+    if "row_lengths" in table.column_names:
+        inputs = table.column("row_lengths").combine_chunks()
+        num_inputs = inputs.value_lengths().to_numpy()
+        longest = np.maximum.reduceat(inputs.flatten().to_numpy(), np.cumsum(num_inputs) - num_inputs)
+    for task in targets:
+        texts = table.column("labels").combine_chunks().field(task)
+        longest = np.maximum(longest, texts.value_lengths().to_numpy())
+        num_inputs = num_inputs + 1
+    return longest, num_inputs
+
+
 def gold_labels(rows: Any, schema: Schema, sample_ids: Sequence[int]) -> dict[str, list[Any]]:
     """task -> gold label of each record, None where there is none. rows: from `cached_features`."""
     records = rows.select_columns("record")[list(sample_ids)]["record"]

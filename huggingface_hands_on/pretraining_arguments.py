@@ -25,7 +25,8 @@ AVERAGES = (
     *("use_lookahead", "lookahead_k", "lookahead_alpha"),
 )
 NOT_HERE = (  # of main.py's options
-    *("head_lr", "loss_weighting", "do_train", "do_eval", "do_predict", "check", "debug", "metrics", "monitor"),
+    *("batch_tokens", "head_lr", "loss_weighting", "metrics", "monitor"),
+    *("do_train", "do_eval", "do_predict", "check", "debug"),
     *(name for name in TRICKS if name not in AVERAGES),
 )
 SETTLED = (  # what a saved run has in itself

@@ -67,6 +67,13 @@ MISTAKES = {
     "endless": ([*SAMPLE, "--epochs", "0"], "epochs and max_steps are both 0"),
     "stream a table": ([*SAMPLE, "--streaming"], "streaming: train_file must be one of .jsonl, .ndjson, .txt"),
     "lengths of a stream": ([*SAMPLE, "--streaming", "--group_by_length"], "group_by_length: lengths of streamed data"),
+    "negative places": ([*SAMPLE, "--batch_tokens", "-1"], "arguments: batch_tokens: must not be negative"),
+    "places of a stream": ([*SAMPLE, "--batch_tokens", "512", "--streaming"], "batch_tokens: lengths of streamed data"),
+    "grouped twice": ([*SAMPLE, "--batch_tokens", "512", "--group_by_length"], "leave group_by_length out"),
+    "places of drawn records": ([*SAMPLE, "--batch_tokens", "512", "--balanced_sampling", "1"],
+                                "batch_tokens: takes each record once per epoch; leave balanced_sampling out"),
+    "places for no record": ([*SAMPLE, "--batch_tokens", "127"],
+                             "arguments: batch_tokens: must be at least max_length, which is 128"),
     "a trick on spread weights": ([*SAMPLE, "--parallel", "fsdp", "--use_fgm", "--use_ema"],
                                   "arguments: parallel: fsdp does not go with use_fgm; leave them out"),
     "an optimizer on spread weights": ([*SAMPLE, "--parallel", "fsdp", "--optimizer", "muon"], "goes with adamw"),
@@ -127,7 +134,7 @@ def test_every_option_has_help_and_the_set_of_options_is_deliberate():
     source = (ROOT / "config.py").read_text(encoding="utf-8")
     for field in dataclasses.fields(Arguments):
         assert f"    {field.name}: " in source
-    assert len(dataclasses.fields(Arguments)) == 126
+    assert len(dataclasses.fields(Arguments)) == 127
 
 
 def test_the_configs_of_the_repository_are_valid(monkeypatch):
@@ -230,8 +237,11 @@ def test_what_is_needed_may_be_in_a_data_set():
         with_data_sets({"name": "a"}, train_file=None)
     with pytest.raises(ConfigError, match=r"^arguments: predict_file: needed by do_predict$"):
         with_data_sets(*entries, do_predict=True)
-    with pytest.raises(ConfigError, match=r"^arguments: streaming: reads one data set, and there are 2 to train on$"):
+    with pytest.raises(ConfigError, match=r"^arguments: streaming: goes with one data set, and there are 2 to train"):
         with_data_sets(*entries, streaming=True)
+    with pytest.raises(ConfigError, match=r"^arguments: batch_tokens: goes with one data set, and there are 2 to "):
+        with_data_sets(*entries, batch_tokens=512)
+    assert with_data_sets(*entries, batch_tokens=512, do_train=False, do_eval=True).batch_tokens == 512
 
 
 def test_files_of_a_data_set_are_found_in_data_dir(monkeypatch, tmp_path):

@@ -168,6 +168,11 @@ assert batch["input_ids"].tolist() == [[1, 2], [3, 9], [1, 2]] and batch["labels
 from data_loader.samplers import BatchSampler
 assert sorted(sum(BatchSampler(10, 4, seed=1), [])) == list(range(10))
 """,
+    "data_loader/token_batches.py data_loader/samplers.py data_loader/order.py": """
+from data_loader.token_batches import TokenBatchSampler
+batches = list(TokenBatchSampler([5, 9, 2, 9, 4], batch_tokens=18, seed=1))
+assert sorted(sum(batches, [])) == list(range(5)) and max(map(len, batches)) == 2
+""",
     "data_loader/quotas.py": """
 from quotas import quotas
 assert quotas([3, 2, 1], 60).tolist() == [30, 20, 10]

@@ -79,6 +79,6 @@ def out_of_memory(batches: Sequence[dict[str, Any]], device: torch.device) -> Ou
     records, length = largest["input_ids"].shape[:2]
     peak = f", peak {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB" if device.type == "cuda" else ""
     return OutOfMemory(
-        f"out of memory on {device} in a batch of {records} records x {length} sub-words{peak}; lower --batch_size and "
-        "raise --accumulate as much, lower --max_length, or give --on_oom halve (one process)"
+        f"out of memory on {device} in a batch of {records} records x {length} sub-words{peak}; lower --batch_size or "
+        "--batch_tokens and raise --accumulate as much, lower --max_length, or give --on_oom halve (one process)"
     )
