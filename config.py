@@ -185,6 +185,9 @@ class TrainArguments:
     stays the same but for rounding, dropout and the directions of FGM"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the device computes it natively, else fp16 on CUDA and fp32 elsewhere"""
+    compile: bool = False
+    """torch.compile for each layer: the first steps take minutes, in which graphs are made for any length of the texts;
+    needs Triton on a GPU, a C++ compiler on a CPU"""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """with several processes: ddp holds weights, gradients and optimizer in each; fsdp spreads them over all (FSDP2),
     with adamw, without fp16, and of the tricks with averages of weights only"""

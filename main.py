@@ -340,6 +340,7 @@ def training_options(
     from model_utils.cpu_dropout import use_cpu_dropout
     from model_utils.loss_weights import follow_losses
     from model_utils.optim import EvalSchedule, build_optimizer, build_scheduler
+    from trainer.compile import compile_layers
     from trainer.early_stopping import EarlyStopping
     from trainer.nonfinite import NonfinitePolicy
     from trainer.run_folder import RunFolder
@@ -361,10 +362,12 @@ def training_options(
         batches, references = evaluation
         early_stopping = EarlyStopping(job.monitor[0], args.patience, job.monitor[1])
         options |= {"eval_loader": batches, "references": references, "early_stopping": early_stopping}
-    if job.device.type == "cpu":
+    model.to(job.device)
+    if args.compile:
+        logger.info("%d layers are compiled when they are first used", compile_layers(model, job.device))
+    elif job.device.type == "cpu":  # they would cut each graph in ten
         use_cpu_attention(model.encoder)
         use_cpu_dropout(model)
-    model.to(job.device)
     if args.parallel == "fsdp" and job.world_size > 1:
         right = "give --precision bf16 or fp32, or --parallel ddp"
         require(job.precision != "fp16", "parallel", f"fsdp does not go with the fp16 of this device; {right}")
