@@ -81,7 +81,7 @@ def test_losses_weights_and_evaluations_are_those_without(backend: str, precisio
         assert ours["eval"] == pytest.approx(theirs["eval"], rel=tolerance)
     assert own.model.state_dict().keys() == plain.model.state_dict().keys()
     for name, value in plain.model.state_dict().items():
-        if not name.endswith("key.bias"):  # its gradient is 0 but for rounding, of which Adam makes steps of full length
+        if not name.endswith("key.bias"):  # its gradient is rounding alone, of which Adam makes steps of full length
             torch.testing.assert_close(own.model.state_dict()[name], value, rtol=tolerance, atol=tolerance, msg=name)
 
 
