@@ -130,7 +130,7 @@ class ModelArguments:
     """tokens added to the tokenizer; the embeddings are resized"""
     unpad: bool | None = None
     """the encoder works on real sub-words alone, with the same outputs; null: on a CPU, if the encoder is one that this
-    works for (BERT, RoBERTa, ELECTRA, ERNIE … with sdpa) and no trick changes what its embeddings return"""
+    works for (BERT, RoBERTa, ELECTRA, ERNIE … with sdpa), if no trick changes what its embeddings return"""
     shared_layers: int = 0
     """Transformer layers between encoder and heads, shared by all tasks; 0 = none"""
     freeze_layers: int = 0
@@ -191,6 +191,9 @@ class TrainArguments:
     stays the same but for rounding, dropout and the directions of FGM"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the device computes it natively, else fp16 on CUDA and fp32 elsewhere"""
+    compile: bool = False
+    """torch.compile for each layer: the first steps take minutes, in which graphs are made for any length of the texts;
+    needs Triton on a GPU, a C++ compiler on a CPU"""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """with several processes: ddp holds weights, gradients and optimizer in each; fsdp spreads them over all (FSDP2),
     with adamw, without fp16, and of the tricks with averages of weights only"""
@@ -467,6 +470,7 @@ def check(args: Arguments) -> None:
     require(args.fold < max(args.folds, 1), "fold", f"is counted from 0; of {args.folds} the last is {args.folds - 1}")
     require(args.max_length >= 3, "max_length", "must leave room for a word and two special tokens: at least 3")
     require(args.freeze_layers >= -1, "freeze_layers", "must be -1 (all), 0 (none) or a number of layers")
+    require(not (args.unpad and args.compile), "unpad", "does not go with compile; give one of them")
     for trick in LOOK_UP_TRICKS:
         clash = args.unpad and trick in chosen_tricks(args)
         require(not clash, "unpad", f"does not go with use_{trick}, which changes each text's embeddings; leave it out")

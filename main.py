@@ -225,7 +225,8 @@ def without_padding(job: Job, model: Any) -> Any:
 
     wanted = job.args.unpad
     if wanted is None:
-        wanted = job.device.type == "cpu" and not {*chosen_tricks(job.args)} & {*LOOK_UP_TRICKS}
+        clashes = job.args.compile or {*chosen_tricks(job.args)} & {*LOOK_UP_TRICKS}
+        wanted = job.device.type == "cpu" and not clashes
     try:
         if wanted:
             use_unpadding(model.encoder)
@@ -364,6 +365,7 @@ def training_options(
     """
     from model_utils.loss_weights import follow_losses
     from model_utils.optim import EvalSchedule, build_optimizer, build_scheduler
+    from trainer.compile import compile_layers
     from trainer.early_stopping import EarlyStopping
     from trainer.nonfinite import NonfinitePolicy
     from trainer.run_folder import RunFolder
@@ -385,9 +387,11 @@ def training_options(
         batches, references = evaluation
         early_stopping = EarlyStopping(job.monitor[0], args.patience, job.monitor[1])
         options |= {"eval_loader": batches, "references": references, "early_stopping": early_stopping}
-    if job.device.type == "cpu":
-        use_cpu_kernels(model)
     model.to(job.device)
+    if args.compile:
+        logger.info("%d layers are compiled when they are first used", compile_layers(model, job.device))
+    elif job.device.type == "cpu":  # they would cut each graph in ten
+        use_cpu_kernels(model)
     if args.parallel == "fsdp" and job.world_size > 1:
         right = "give --precision bf16 or fp32, or --parallel ddp"
         require(job.precision != "fp16", "parallel", f"fsdp does not go with the fp16 of this device; {right}")

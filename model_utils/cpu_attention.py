@@ -59,8 +59,16 @@ def attention_forward(
         attention_mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril()[None, None]
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     query, key = query.to(value.dtype), key.to(value.dtype)
-    found: Any = TiledAttention.apply(query, key, value, additive(attention_mask), dropout, scaling)
-    return found, None
+    return tiled_attention(query, key, value, additive(attention_mask), dropout, scaling), None
+
+
+@torch.compiler.disable
+def tiled_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, p: float, scaling: float
+) -> Tensor:
+    """TiledAttention, which a compiled layer calls as it is: a graph could not hold NumPy's work on its bits."""
+    found: Any = TiledAttention.apply(query, key, value, mask, p, scaling)
+    return found
 
 
 def additive(mask: Tensor | None) -> Tensor | None:

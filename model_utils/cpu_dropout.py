@@ -34,6 +34,7 @@ def use_cpu_dropout(model: nn.Module) -> None:
                 setattr(parent, name, CPUDropout(child.p).train(child.training))
 
 
+@torch.compiler.disable
 def dropout(x: Tensor, p: float) -> Tensor:
     """Zeros with probability p, the rest divided by 1 - p; x: on the CPU, 0 < p < 1."""
     return x.mul(fill_kept(torch.empty(x.shape, dtype=x.dtype), p)).mul_(scale(p))

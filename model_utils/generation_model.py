@@ -101,7 +101,8 @@ class GenerationModel(nn.Module):
         """
         options = {"max_new_tokens": self.max_target_length, **self.heads[self.task].generation}
         devices = [batch["input_ids"].device] if batch["input_ids"].is_cuda else []
-        with torch.random.fork_rng(devices=devices):
+        # a cache that grows would be compiled anew for each layer and most steps
+        with torch.random.fork_rng(devices=devices), torch.compiler.set_stance("force_eager"):
             torch.manual_seed(int(batch["sample_id"][0]) % 2**31)
             ids = self.encoder.generate(
                 input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], **options

@@ -13,6 +13,7 @@ import torch
 from model_utils.multitask_model import MultiTaskModel
 from tests.tiny import tiny_model, tiny_trainer
 from trainer import distributed
+from trainer.compile import compile_layers
 from trainer.sharding import is_spread, shard
 
 if __name__ == "__main__":
@@ -21,6 +22,8 @@ if __name__ == "__main__":
     rank, _, world_size = distributed.start("cpu")
     start = options.pop("start", None)
     model = tiny_model(dropout=0.0, seed=0) if start is None else MultiTaskModel.from_pretrained(start)
+    if options.pop("compile", False):
+        compile_layers(model, "cpu", "aot_eager")
     if options.pop("parallel", "ddp") == "fsdp":
         shard(model, "cpu")
     trainer = tiny_trainer(model, out, rank=rank, world_size=world_size, **options)

@@ -66,6 +66,8 @@ MISTAKES = {
     "two warm-ups": ([*SAMPLE, "--warmup_ratio", "0.1", "--warmup_steps", "5"], "give this or warmup_steps, not both"),
     "endless": ([*SAMPLE, "--epochs", "0"], "epochs and max_steps are both 0"),
     "stream a table": ([*SAMPLE, "--streaming"], "streaming: train_file must be one of .jsonl, .ndjson, .txt"),
+    "compiled without padding": ([*SAMPLE, "--compile", "--unpad"], "unpad: does not go with compile; give one of them"),
+    "tricks without padding": ([*SAMPLE, "--use_vat", "--unpad"], "unpad: does not go with use_vat, which changes each"),
     "lengths of a stream": ([*SAMPLE, "--streaming", "--group_by_length"], "group_by_length: lengths of streamed data"),
     "negative places": ([*SAMPLE, "--batch_tokens", "-1"], "arguments: batch_tokens: must not be negative"),
     "places of a stream": ([*SAMPLE, "--batch_tokens", "512", "--streaming"], "batch_tokens: lengths of streamed data"),
@@ -134,7 +136,7 @@ def test_every_option_has_help_and_the_set_of_options_is_deliberate():
     source = (ROOT / "config.py").read_text(encoding="utf-8")
     for field in dataclasses.fields(Arguments):
         assert f"    {field.name}: " in source
-    assert len(dataclasses.fields(Arguments)) == 127
+    assert len(dataclasses.fields(Arguments)) == 128
 
 
 def test_the_configs_of_the_repository_are_valid(monkeypatch):

@@ -28,16 +28,20 @@ def torchrun(processes, *arguments, timeout=240):
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
 
 
-@pytest.mark.parametrize(("parallel", "use_fgm"), [pytest.param("ddp", False, marks=pytest.mark.slow), ("ddp", True),
-                                                   ("fsdp", False)])  # fmt: skip
-def test_two_processes_equal_one(tmp_path, parallel, use_fgm):
+@pytest.mark.parametrize(("parallel", "use_fgm", "compiled"), [
+    ("ddp", True, False), ("fsdp", False, False),
+    *(pytest.param(*case, marks=pytest.mark.slow)
+      for case in (("ddp", False, False), ("ddp", True, True), ("fsdp", False, True))),
+])  # fmt: skip
+def test_two_processes_equal_one(tmp_path, parallel, use_fgm, compiled):
     """50 samples in batches of 4: the last step has one micro-batch for two ranks, so one gets a stand-in."""
     options = {"epochs": 2, "logging_steps": 1, "use_fgm": use_fgm}
     single = tiny_trainer(tiny_model(dropout=0.0), accumulate=2, **options)
     losses = []
     single.callbacks = [lambda event, step, values: losses.append(values["loss"]) if event == "log" else None]
     single.train()
-    done = torchrun(2, "-m", "tests.distributed_run", str(tmp_path), json.dumps(options | {"parallel": parallel}))
+    more = {"parallel": parallel, "compile": compiled}
+    done = torchrun(2, "-m", "tests.distributed_run", str(tmp_path), json.dumps(options | more))
     assert done.returncode == 0, done.stderr[-3000:]
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     assert ranks[0]["losses"] == ranks[1]["losses"] == pytest.approx(losses, rel=1e-4)

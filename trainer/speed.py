@@ -13,7 +13,7 @@ https://arxiv.org/abs/2204.02311, appendix B); norms, activations and embeddings
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,7 +75,8 @@ class Speed:
         """Count the operations of the linear layers inside, and what their gradients take; only the first time.
 
         Args:
-            model: with `encoder.config` of transformers, for the size of attention.
+            model: with `encoder.config` of transformers, for the size of attention. In a layer that is compiled every
+                linear layer is taken to see all places of the layer's first input.
             group: the micro-batches whose forward passes are inside.
         """
         if self.flops_per_place:
@@ -88,13 +89,18 @@ class Speed:
             passes = 1 + torch.is_grad_enabled() * (module.weight.requires_grad + inputs[0].requires_grad)
             found += 2.0 * passes * module.weight.numel() * inputs[0].numel() / inputs[0].shape[-1]
 
-        linear = [module for module in model.modules() if type(module).__name__ in ("Linear", "Conv1D")]
-        hooks = [module.register_forward_hook(add) for module in linear]
+        compiled = {module: module._compiled_call_impl for module in model.modules() if module._compiled_call_impl}
+        inside = {module for layer in compiled for module in layer.modules()}
+        hooks = [module.register_forward_hook(add) for module in linear(model) if module not in inside]
+        for layer, call in compiled.items():  # hooks in there would be compiled, too
+            layer._compiled_call_impl = told(layer, call, add)
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
+            for layer, call in compiled.items():
+                layer._compiled_call_impl = call
         self.flops_per_place = found / max(1, sum(math.prod(size_of(batch)) for batch in group))
         config = getattr(getattr(model, "encoder", None), "config", None)
         self.layers_width = getattr(config, "num_hidden_layers", 0) * getattr(config, "hidden_size", 0)
@@ -137,6 +143,21 @@ class Speed:
         if sys.platform != "win32":
             found["memory_GiB"] = peak_memory(self.device) / 2**30
         return found | {f"time/{part}": own / seconds for part, own in zip(PARTS, parts, strict=True)}
+
+
+def linear(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if type(module).__name__ in ("Linear", "Conv1D")]
+
+
+def told(layer: nn.Module, call: Callable[..., Any], add: Callable[..., None]) -> Callable[..., Any]:
+    """The same call; `add` is told of all linear layers in there."""
+
+    def calls(*inputs: Any, **named: Any) -> Any:
+        for module in linear(layer):
+            add(module, (*inputs, *named.values()), None)
+        return call(*inputs, **named)
+
+    return calls
 
 
 def size_of(batch: Mapping[str, Any]) -> Sequence[int]:
