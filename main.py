@@ -409,7 +409,8 @@ def training_options(
     used = build_tricks(model, optimizer, chosen_tricks(args), total_steps=total_steps, seed=args.seed, teacher=teacher)
     options["train_step"] = TrainStep(
         model, optimizer, scheduler, device=job.device, precision=job.precision, max_grad_norm=args.max_grad_norm,
-        on_oom=args.on_oom, tasks_vary=tasks_vary or args.use_gradual_unfreezing, **used.places,
+        on_oom=args.on_oom, tasks_vary=tasks_vary or args.use_gradual_unfreezing, padded=not job.unpadded,
+        **used.places,
     )  # fmt: skip
     used.begin(() if job.resumes else gradients(options["train_step"], train_loader))
     optimizer.zero_grad()

@@ -130,20 +130,22 @@ def attend(
     if query.device.type != "cpu":
         return jagged(query, key, value, unpadded, dropout, scaling), None
     sizes = [length * number for length, number in unpadded.runs]
-    parts = zip(unpadded.runs, *(x.split(sizes, dim=2) for x in (query, key, value)), strict=True)
     found = []
-    for (_, number), *own in parts:
-        texts = (x[0].unflatten(1, (number, -1)).transpose(0, 1) for x in own)  # (texts, A, length, D)
-        found.append(attention_forward(module, *texts, None, dropout=dropout, scaling=scaling, is_causal=False)[0])
+    for (_, number), *own in zip(unpadded.runs, *(x.split(sizes, dim=2) for x in (query, key, value)), strict=True):
+        q, k, v = (x[0].unflatten(1, (number, -1)).transpose(0, 1) for x in own)  # (texts, A, length, D)
+        found.append(attention_forward(module, q, k, v, None, dropout=dropout, scaling=scaling, is_causal=False)[0])
     return torch.cat([texts.flatten(0, 1) for texts in found])[None], None
 
 
 def jagged(query: Tensor, key: Tensor, value: Tensor, row: Row, dropout: float, scaling: float | None) -> Tensor:
     """With nested tensors; knowing the longest and shortest text, torch need not ask the device."""
-    known = {"min_seqlen": 1, "max_seqlen": row.size[1]}
-    rows = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))  # (N, A, D)
-    nested = (torch.nested.nested_tensor_from_jagged(x, row.ends, **known).transpose(1, 2) for x in rows)
-    return scaled_dot_product_attention(*nested, dropout_p=dropout, scale=scaling).transpose(1, 2).values()[None]
+    def nested(x: Tensor) -> Tensor:
+        values = x[0].transpose(0, 1).contiguous()  # (N, A, D)
+        texts = torch.nested.nested_tensor_from_jagged(values, row.ends, min_seqlen=1, max_seqlen=row.size[1])
+        return texts.transpose(1, 2)
+
+    found = scaled_dot_product_attention(nested(query), nested(key), nested(value), dropout_p=dropout, scale=scaling)
+    return found.transpose(1, 2).values()[None]
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from transformers import AutoModelForMaskedLM, BertConfig, BertModel
 
 from model_utils.multitask_model import build_model
 from model_utils.pretraining_model import PretrainingModel
+from model_utils.unpadded_encoder import use_unpadding
 from tests.tiny import tiny_features, tiny_model, tiny_trainer
 from trainer.monitor import RunLog
 from trainer.speed import PARTS, PEAKS, Speed, describe
@@ -23,9 +24,9 @@ SIZES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def operations(model: Any, batch: dict[str, Any], passes: int = 1) -> tuple[float, float]:
+def operations(model: Any, batch: dict[str, Any], passes: int = 1, padded: bool = True) -> tuple[float, float]:
     """Ours and torch's, of so many forward and backward passes."""
-    speed = Speed()
+    speed = Speed(padded=padded)
     other = copy.deepcopy(model)
     with speed.counting(model, [batch]):
         for _ in range(passes):
@@ -35,7 +36,7 @@ def operations(model: Any, batch: dict[str, Any], passes: int = 1) -> tuple[floa
     with FlopCounterMode(display=False) as counter:
         for _ in range(passes):
             other(batch).loss.backward()
-    return speed.flops, counter.get_total_flops()
+    return float(speed.flops), counter.get_total_flops()
 
 
 def sequence_model(**sizes: Any) -> Any:
@@ -63,6 +64,16 @@ def test_operations_are_those_that_torch_counts() -> None:
     with trained.counting(model := sequence_model(), [batch_of(4, 30, 20)]):
         model(batch_of(4, 30, 20))
     assert linear.flops_per_place == pytest.approx(trained.flops_per_place / 3, rel=1e-2)
+
+
+def test_without_padding_operations_are_those_on_real_sub_words() -> None:
+    model = sequence_model(attn_implementation="sdpa").train()
+    use_unpadding(model.encoder)
+    batch = batch_of(3, 30, 30)
+    batch["attention_mask"] = (torch.arange(30) < torch.tensor([[7], [30], [12]])).long()
+    ours, theirs = operations(model, batch, padded=False)
+    assert ours == pytest.approx(theirs, rel=1e-3)
+    assert ours < 0.6 * operations(sequence_model(), batch)[0]
 
 
 def test_scores_of_masked_places_only_are_counted_as_such_and_further_passes_too() -> None:

@@ -35,14 +35,16 @@ PEAKS = {
 class Speed:
     """Counts and times since it was made; `since` tells what came in between."""
 
-    def __init__(self, device: torch.device | str = "cpu"):
+    def __init__(self, device: torch.device | str = "cpu", padded: bool = True):
+        """padded: the model works on padding, too; else every batch has an attention_mask."""
         self.device = torch.device(device)
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self.pending: list[tuple[str, Any, Any]] = []
         self.records = self.places = 0
         self.tokens: Any = 0  # a tensor wherever the batches are
-        self.flops = 0.0
+        self.flops: Any = 0.0 if padded else torch.zeros((), dtype=torch.float64)
         self.flops_per_place = self.layers_width = 0.0
+        self.padded = padded
         self.marks: dict[str, list[float]] = {}
         self.made = self.now()
 
@@ -64,11 +66,13 @@ class Speed:
         """input_ids (R, T), else only records are counted; if there is padding, attention_mask (R, T)."""
         rows, length = size_of(batch)
         mask = batch.get("attention_mask")
+        lengths = torch.full((rows,), length) if mask is None else mask.sum(1)
         self.records += len(batch["sample_id"])
         self.places += rows * length
-        self.tokens = self.tokens + (rows * length if mask is None else mask.sum())
+        self.tokens = self.tokens + lengths.sum()
+        worked, squares = (rows * length, rows * length**2) if self.padded else (lengths.sum(), (lengths**2).sum())
         # forward and backward; each of scores and sums multiplies (T, d) by (d, T): 2 T T d operations
-        self.flops += rows * length * self.flops_per_place + 12 * rows * length**2 * self.layers_width
+        self.flops = self.flops + worked * self.flops_per_place + 12 * squares * self.layers_width
 
     @contextmanager
     def counting(self, model: nn.Module, group: Sequence[Mapping[str, Any]]) -> Iterator[None]:
@@ -101,7 +105,8 @@ class Speed:
                 hook.remove()
             for layer, call in compiled.items():
                 layer._compiled_call_impl = call
-        self.flops_per_place = found / max(1, sum(math.prod(size_of(batch)) for batch in group))
+        worked = [math.prod(size_of(batch)) if self.padded else int(batch["attention_mask"].sum()) for batch in group]
+        self.flops_per_place = found / max(1, sum(worked))
         config = getattr(getattr(model, "encoder", None), "config", None)
         self.layers_width = getattr(config, "num_hidden_layers", 0) * getattr(config, "hidden_size", 0)
 
@@ -113,7 +118,7 @@ class Speed:
                 end.synchronize()
                 self.seconds[part] += start.elapsed_time(end) / 1e3
         self.pending.clear()
-        counts = [self.records, int(self.tokens), self.places, self.flops]
+        counts = [self.records, int(self.tokens), self.places, float(self.flops)]
         return [time.perf_counter(), *counts, *self.seconds.values()]
 
     def since(self, name: str) -> dict[str, float]:

@@ -51,6 +51,7 @@ class TrainStep:
         stateful: Mapping[str, Any] | None = None,
         on_oom: str = "stop",
         tasks_vary: bool = False,
+        padded: bool = True,
     ):
         """
         Args:
@@ -70,6 +71,7 @@ class TrainStep:
             on_oom: "stop", or "halve": when memory does not suffice, cut the micro-batches and try the group again;
                 in a single process only, because the other ranks would wait.
             tasks_vary: micro-batches may lack tasks, so that some parameters have no gradient in them.
+            padded: the model works on padding, too; for figures of its speed.
         """
         self.device = torch.device(device)
         self.module: Any = model
@@ -84,7 +86,7 @@ class TrainStep:
         self.compute_loss, self.averagers, self.stateful = compute_loss, list(averagers), dict(stateful or {})
         self.gradient_takers = [main_pass, *attacks]
         self.on_oom, self.splitter = on_oom, BatchSplitter()
-        self.speed = Speed(self.device)
+        self.speed = Speed(self.device, padded)
         self.masked = torch.zeros((), device=self.device)
         self.rates: dict[str, float] = {}
 
