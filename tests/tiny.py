@@ -105,6 +105,7 @@ def tiny_trainer(
     world_size: int = 1,
     on_oom: str = "stop",
     keep_states: int = 0,
+    async_save: bool = True,
     **options: Any,
 ) -> Trainer:
     """The trainer as main.py builds it, on tiny data."""
@@ -134,6 +135,6 @@ def tiny_trainer(
         eval_loader=eval_loader(dataset(held_out), collate(), batch_size=8, rank=rank, world_size=world_size),
         references=references(held_out),
         early_stopping=EarlyStopping("sentence_accuracy", patience),
-        run_folder=None if folder is None else RunFolder(folder, model.save_pretrained, keep_states=keep_states),
+        run_folder=folder and RunFolder(folder, model.save_pretrained, model.state_dict, {}, keep_states, async_save),
         **options,
     )
