@@ -91,10 +91,11 @@ def test_a_run_resumes_bit_for_bit_and_best_predicts(data: Path, base: Path, tmp
 
 @pytest.mark.parametrize("options", [
     LORA,
-    LORA | {"modules_to_save": ["pooler"], "bias": "all"},
+    LORA | {"bias": "all"},
+    LORA | {"modules_to_save": ["pooler"]},
     LORA | {"target_modules": ["query", "word_embeddings"]},
-    {"peft_type": "VERA", "r": 4, "target_modules": ["query"]},
-    {"peft_type": "ADALORA", "r": 4, "target_modules": ["query"], "total_step": 9},
+    {"peft_type": "IA3", "target_modules": ["query"], "feedforward_modules": []},
+    {"peft_type": "ADALORA", "init_r": 4, "target_modules": ["query"], "total_step": 9},
 ])  # fmt: skip
 @pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
 def test_what_is_copied_for_a_save_is_what_the_adapters_need(base: Path, tmp_path: Path, options: Any) -> None:

@@ -3,7 +3,7 @@
 import signal
 from contextlib import suppress
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 from typing import Any
 
 import pytest
@@ -62,7 +62,7 @@ def assert_equal(found: Any, expected: Any) -> None:
 
 def test_a_copy_stays_as_it_was_and_keeps_its_memory() -> None:
     tied, other = torch.arange(6.0), torch.arange(6).view(2, 3)
-    tree = {"a": tied, "b": [tied, (other.T, None, 0.1)], 3: {"same": tied.view(6), "part": tied[:3]}, "s": "x",
+    tree: Any = {"a": tied, "b": [tied, (other.T, None, 0.1)], 3: {"same": tied.view(6), "part": tied[:3]}, "s": "x",
             "empty": torch.empty(0), "half": torch.ones(2, dtype=torch.bfloat16)}  # fmt: skip
     snapshot = Snapshot()
     first = snapshot(tree)
@@ -83,8 +83,26 @@ def test_a_copy_stays_as_it_was_and_keeps_its_memory() -> None:
     assert torch.equal(second["a"], tied), "what no longer fits is not overwritten"
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_fills_the_copy_behind_the_work_it_has() -> None:
+    snapshot, weight = Snapshot(), torch.zeros(10_000_000, device="cuda")
+    places = set()
+    for number in range(3):
+        for _ in range(50):
+            weight += 1
+        copy = snapshot({"a": weight, "b": weight})
+        weight += 1
+        snapshot.wait()
+        assert copy["a"].is_pinned() and copy["a"] is copy["b"] and copy["a"].device.type == "cpu"
+        assert (copy["a"] == 50 + 51 * number).all()
+        places.add(copy["a"].data_ptr())
+    assert len(places) == 1
+
+
 def test_what_is_written_are_the_values_of_the_moment_of_saving(tmp_path: Path) -> None:
-    trainer, release = tiny_trainer(tiny_model(), tmp_path, max_steps=2), Event()
+    trainer: Any = tiny_trainer(tiny_model(), tmp_path, max_steps=2)
+    release = Event()
     trainer.train()
     begun = held_back(trainer, release)
     weights, state = clones(trainer)
@@ -141,7 +159,7 @@ def test_a_save_waits_for_the_one_before_and_none_follows_one_that_failed() -> N
     background("a", late, {"x": tensor})
     background("b", late, {"x": tensor.add_(1)})  # another copy: it need not wait
     background.check()
-    release.set()
+    Timer(0.2, release.set).start()
     background("a", late, {"x": tensor.add_(1)})
     background.wait()
     assert done == [[0, 0], [1, 1], [2, 2]]
@@ -164,7 +182,7 @@ def test_a_save_waits_for_the_one_before_and_none_follows_one_that_failed() -> N
 def test_an_error_of_the_disk_ends_the_run(tmp_path: Path, async_save: bool) -> None:
     """At the next step, when the thread has failed by then; the state before is whole."""
     failed = Event()
-    trainer = tiny_trainer(tiny_model(), tmp_path, epochs=1, save_steps=4, async_save=async_save)
+    trainer: Any = tiny_trainer(tiny_model(), tmp_path, epochs=1, save_steps=4, async_save=async_save)
     save, number = trainer.run_folder.save_pretrained, iter(range(9))
 
     def full(folder: Path, weights: Any) -> None:
