@@ -41,7 +41,8 @@ SETTLED = (
 # compared too: by checksum, and with those of the saved model.)
 FREE = (
     *("output_dir", "cache_dir", "train_file", "eval_file", "test_file", "predict_file", "tasks", "datasets"),
-    *("do_train", "do_eval", "do_predict", "check", "resume", "device", "num_workers", "eval_batch_size"),
+    *("do_train", "do_eval", "do_predict", "check", "resume", "device"),
+    *("num_workers", "eval_batch_size", "async_save"),
 )
 
 
@@ -342,6 +343,9 @@ class RunArguments:
     """minutes between saves of last/, beside save_steps; 0 = off"""
     keep_states: int = 0
     """newest saved states that also stay in states/step-N; 0 = none but last/ and the one before it"""
+    async_save: bool = True
+    """write states while training goes on; takes main memory for a copy of the optimizer's state and two of the
+    weights; false: training waits for the disk"""
     logging_steps: int = 20
     """optimizer steps between log lines"""
     seed: int = 42

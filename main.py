@@ -11,8 +11,9 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -342,7 +343,7 @@ def build_training(job: Job, model: Any) -> dict[str, Any]:
     evaluation = build_eval(job, "eval") if job.data.having("eval") else None
     if evaluation:
         job.monitor = choose_monitor(job, model, evaluation[1])
-    return training_options(job, model, loader, evaluation, partial(save_pretrained, job, model),
+    return training_options(job, model, loader, evaluation, partial(save_pretrained, job, model, tokenizer_files(job)),
                             tasks_vary=len(job.data.having("train")) > 1, teacher=build_teacher(job))  # fmt: skip
 
 
@@ -351,7 +352,7 @@ def training_options(
     model: Any,
     train_loader: Any,
     evaluation: tuple[Any, Any] | None,
-    save: Callable[[Path], None],
+    save: Callable[[Path, Mapping[str, Any]], None],
     *,
     tasks_vary: bool = False,
     teacher: Any = None,
@@ -360,9 +361,10 @@ def training_options(
 
     Args:
         evaluation: batches, and the function sample ids -> task -> gold labels; job.monitor says what is best.
-        save: writes the model into a folder.
+        save: (folder, weights) -> None; writes the model, perhaps in another thread while training goes on.
         tasks_vary: batches may lack tasks.
     """
+    from model_utils.adapters import saved_weights
     from model_utils.loss_weights import follow_losses
     from model_utils.optim import EvalSchedule, build_optimizer, build_scheduler
     from trainer.compile import compile_layers
@@ -381,7 +383,8 @@ def training_options(
         "max_steps": args.max_steps, "accumulate": args.accumulate, "eval_steps": args.eval_steps,
         "save_steps": args.save_steps, "save_minutes": args.save_minutes, "logging_steps": args.logging_steps,
         "nonfinite": NonfinitePolicy(args.nonfinite, args.nonfinite_limit), "callbacks": [*job.callbacks],
-        "run_folder": RunFolder(args.output_dir, save, job.given, args.keep_states),
+        "run_folder": RunFolder(args.output_dir, save, partial(saved_weights, model), job.given, args.keep_states,
+                                args.async_save),
     }  # fmt: skip
     if evaluation:
         batches, references = evaluation
@@ -467,17 +470,33 @@ def choose_monitor(job: Job, model: Any, references: Any) -> tuple[str, bool]:
     return early_stopping.choose_monitor(job.args.monitor, model.heads, known)
 
 
-def save_pretrained(job: Job, model: Any, folder: Path) -> None:
+def save_pretrained(
+    job: Job, model: Any, tokenizer: Mapping[str, bytes], folder: Path, weights: Mapping[str, Any]
+) -> None:
     """A folder that predicts by itself; its encoder/ is one of transformers (with peft: adapters, see adapters.py)."""
     args = job.args
     kept = ("name", "tasks", "label_columns", *COLUMNS)
     model.save_pretrained(
-        folder, max_length=args.max_length, stride=args.stride, max_target_length=args.max_target_length,
+        folder, weights, max_length=args.max_length, stride=args.stride, max_target_length=args.max_target_length,
         label_columns={task["name"]: task["label_column"] for task in job.tasks},
         datasets=[{name: options[name] for name in kept} for options in job.options.values()],
     )  # fmt: skip
-    for place in (folder, folder / "encoder"):
-        job.tokenizer.save_pretrained(place)
+    write_files(folder, tokenizer)
+    write_files(folder / "encoder", tokenizer)
+
+
+def tokenizer_files(job: Job) -> dict[str, bytes]:
+    """Name -> content, made once: a tokenizer is not to be saved in a thread while another one calls it."""
+    with tempfile.TemporaryDirectory() as folder:
+        job.tokenizer.save_pretrained(folder)
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
 def train(job: Job, model: Any, options: dict[str, Any], about_data: Callable[[], dict[str, Any]]) -> None:

@@ -174,7 +174,7 @@ def build_training(job: main.Job, model: Any, collate: Any, datasets: Mapping[st
         evaluation = (block_eval_loader(datasets["eval"], collate, batch_size=args.eval_batch_size, **own),
                       partial(gold, datasets["eval"], collate))  # fmt: skip
         job.monitor = (f"{model.task}/perplexity", True)
-    return main.training_options(job, model, loader, evaluation, partial(save, job, model))
+    return main.training_options(job, model, loader, evaluation, partial(save, model, main.tokenizer_files(job)))
 
 
 def build_order(job: main.Job, dataset: Any) -> Any:
@@ -222,7 +222,9 @@ def gold(dataset: Any, collate: Any, sample_ids: Sequence[int]) -> dict[str, lis
     return found
 
 
-def save(job: main.Job, model: Any, folder: Path) -> None:
+def save(model: Any, tokenizer: Mapping[str, bytes], folder: Path, weights: Mapping[str, Any]) -> None:
     """A standard folder of transformers."""
-    model.encoder.save_pretrained(folder)
-    job.tokenizer.save_pretrained(folder)
+    from model_utils.multitask_model import encoder_weights
+
+    model.encoder.save_pretrained(folder, state_dict=encoder_weights(weights))
+    main.write_files(folder, tokenizer)

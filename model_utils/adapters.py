@@ -2,6 +2,7 @@
 
     encoder = load_encoder("some/folder", vocab_size)
     add_adapters(encoder, {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["query", "value"]})
+    weights = saved_weights(model)                     # without those that a save leaves out
     encoder.save_pretrained("folder")                  # the adapters alone, with a reference to some/folder
     encoder = AutoModel.from_pretrained("folder")      # both, bit for bit, where some/folder still is
 
@@ -72,3 +73,19 @@ def settle_reference(encoder: PreTrainedModel) -> None:
     if encoder.get_input_embeddings().num_embeddings != trained:
         raise ModelError(f"peft: the tokenizer has more tokens than the {trained} that {path} knows, and adapters "
                          "would leave the new ones untrained; leave out extra_tokens")  # fmt: skip
+
+
+def saved_weights(model: Any) -> dict[str, Any]:
+    """The weights of a model that its save_pretrained writes: with adapters, without those they leave as they are.
+
+    Args:
+        model: with an `encoder` that may have adapters.
+    """
+    weights = model.state_dict()
+    if not getattr(model.encoder, "_hf_peft_config_loaded", False):
+        return weights
+    # some kinds also save weights that they do not train
+    saved = {value.data_ptr() for value in model.encoder.get_adapter_state_dict().values()}
+    own = model.encoder.named_parameters("encoder", remove_duplicate=False)
+    frozen = {name for name, parameter in own if not parameter.requires_grad}
+    return {name: value for name, value in weights.items() if name not in frozen or value.data_ptr() in saved}

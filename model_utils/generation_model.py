@@ -24,7 +24,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from .encoder import ModelError
 from .heads import build_head
 from .language_model import load_language_model
-from .multitask_model import MultiTaskOutput, check_name, read_folder, write_json
+from .multitask_model import MultiTaskOutput, check_name, encoder_weights, read_folder, write_json
 
 
 class GenerationModel(nn.Module):
@@ -115,10 +115,13 @@ class GenerationModel(nn.Module):
         zero = torch.zeros((), dtype=torch.int64)
         return {self.task: self.heads[self.task].num_items(labels[self.task]) if self.task in labels else zero}
 
-    def save_pretrained(self, folder: str | Path, **extra: Any) -> None:
+    def save_pretrained(
+        self, folder: str | Path, weights: Mapping[str, torch.Tensor] | None = None, **extra: Any
+    ) -> None:
         """As MultiTaskModel does; the tokenizer must be saved beside it. encoder/ is the whole language model."""
         folder, spec = Path(folder), self.heads[self.task].spec
-        self.encoder.save_pretrained(folder / "encoder")
+        state = encoder_weights(self.state_dict() if weights is None else weights)
+        self.encoder.save_pretrained(folder / "encoder", state_dict=state)
         weight = self.loss_weights[self.task]
         tasks = [{"name": self.task, "kind": spec["kind"], "loss_weight": weight, **spec["options"]}]
         write_json(folder / "config.json", {"tasks": tasks, "max_target_length": self.max_target_length, **extra})

@@ -121,11 +121,18 @@ class MultiTaskModel(nn.Module):
         zero = torch.zeros((), dtype=torch.int64)
         return {t: head.num_items(labels[t]) if t in labels else zero for t, head in self.heads.items()}
 
-    def save_pretrained(self, folder: str | Path, **extra: Any) -> None:
-        """Write the folder described above; `extra` goes into config.json as it is."""
-        folder = Path(folder)
-        self.encoder.save_pretrained(folder / "encoder")
-        state = {k: v.contiguous() for k, v in self.state_dict().items() if not k.startswith("encoder.")}
+    def save_pretrained(
+        self, folder: str | Path, weights: Mapping[str, torch.Tensor] | None = None, **extra: Any
+    ) -> None:
+        """Write the folder described above.
+
+        Args:
+            weights: written in place of its own; a copy of `state_dict()`, for example.
+            extra: goes into config.json as it is.
+        """
+        folder, weights = Path(folder), self.state_dict() if weights is None else weights
+        self.encoder.save_pretrained(folder / "encoder", state_dict=encoder_weights(weights))
+        state = {k: v.contiguous() for k, v in weights.items() if not k.startswith("encoder.")}
         save_file(state, folder / "model.safetensors")
         tasks = [
             {"name": task, "kind": head.spec["kind"], "loss_weight": self.loss_weights[task], **head.spec["options"]}
@@ -154,6 +161,11 @@ class MultiTaskModel(nn.Module):
             raise ModelError(f"{folder}/model.safetensors does not fit config.json and labels.json: {', '.join(wrong)}")
         model.load_state_dict(state, strict=False)
         return model.eval()
+
+
+def encoder_weights(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The encoder's part of a model's `state_dict()`, by the encoder's own names."""
+    return {k.removeprefix("encoder."): v for k, v in weights.items() if k.startswith("encoder.")}
 
 
 def read_folder(folder: str | Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

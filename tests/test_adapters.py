@@ -12,12 +12,14 @@ from safetensors.torch import load_file
 from transformers import AutoModel, BertConfig, BertModel
 
 import main
-from model_utils.adapters import add_adapters
+from model_utils.adapters import add_adapters, saved_weights
 from model_utils.encoder import ModelError, load_encoder
 from model_utils.language_model import is_causal
+from model_utils.multitask_model import build_model
 from tests.sample_job import TASKS, arguments, files, read
 from tests.test_generation_job import arguments as generation_arguments
 from tests.test_generation_job import exact_match  # noqa: F401  a fixture for all tests here
+from trainer.snapshot import Snapshot
 
 peft = pytest.importorskip("peft", reason="pip install peft")
 LORA = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["query", "value"]}
@@ -85,6 +87,35 @@ def test_a_run_resumes_bit_for_bit_and_best_predicts(data: Path, base: Path, tmp
     first = read(whole / "test_metrics.json")
     assert main.run(arguments(data, whole, debug=True, do_train=False, model_name_or_path=whole / "best")) == 0
     assert read(whole / "test_metrics.json") == first
+
+
+@pytest.mark.parametrize("options", [
+    LORA,
+    LORA | {"bias": "all"},
+    LORA | {"modules_to_save": ["pooler"]},
+    LORA | {"target_modules": ["query", "word_embeddings"]},
+    {"peft_type": "IA3", "target_modules": ["query"], "feedforward_modules": []},
+    {"peft_type": "ADALORA", "init_r": 4, "target_modules": ["query"], "total_step": 9},
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")
+def test_what_is_copied_for_a_save_is_what_the_adapters_need(base: Path, tmp_path: Path, options: Any) -> None:
+    """The files are those of the encoder itself; weights that none of them holds are not copied."""
+    model = build_model(load_encoder(str(base), 0), [{"name": "a", "kind": "sequence_classification", "labels": ["b"]}])
+    everything = sum(value.numel() for value in saved_weights(model).values())
+    assert everything == sum(value.numel() for value in model.state_dict().values())
+    add_adapters(model.encoder, options)
+    changed(model.encoder)
+    weights = Snapshot()(saved_weights(model))
+    own = {name: value for name, value in weights.items() if name.startswith("encoder.")}
+    model.encoder.save_pretrained(tmp_path / "own")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+    model.save_pretrained(tmp_path / "copy", weights)
+    for name in (path.name for path in (tmp_path / "own").iterdir()):
+        assert (tmp_path / "copy/encoder" / name).read_bytes() == (tmp_path / "own" / name).read_bytes(), name
+    saved = load_file(tmp_path / "own/adapter_model.safetensors")
+    assert sum(map(torch.numel, own.values())) <= 1.1 * sum(map(torch.numel, saved.values())) + 300 < everything / 2
 
 
 def test_saved_adapters_are_trained_further(data: Path, base: Path, tmp_path: Path) -> None:

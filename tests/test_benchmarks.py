@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import main
-from benchmarks import cpu_training, crf, finetune, head_memory, loading, mlm_curve, mlm_factors, quality
+from benchmarks import checkpoint, cpu_training, crf, finetune, head_memory, loading, mlm_curve, mlm_factors, quality
 from benchmarks.baselines import baselines, report
 from benchmarks.mlm import dense_labels, their_rows
 from benchmarks.quality import table, train_ours, train_theirs
@@ -230,6 +230,26 @@ def test_the_crf_that_is_timed_is_pytorch_crf_where_nothing_is_forbidden(scale: 
         wrong.theirs.transitions += torch.randn(5, 5)
     with pytest.raises(AssertionError):
         wrong.check()
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_what_each_way_to_save_has_written_is_the_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrong: bool
+) -> None:
+    """The comparison notices a single other number."""
+    saves = dict.fromkeys(["ours", "torch.save", "DCP kept"]) if not wrong else {"ours": None}
+    monkeypatch.setattr(checkpoint, "METHODS", {name: checkpoint.METHODS[name] for name in saves})
+    if wrong:
+        save_file = checkpoint.save_file
+        changed = {"0.bias": torch.zeros(223)}
+        monkeypatch.setattr(checkpoint, "save_file", lambda weights, path: save_file(weights | changed, path))
+        with pytest.raises(AssertionError, match=r"ours\.model\.0\.bias"):
+            checkpoint.compare(100_000, 1, tmp_path)
+        return
+    checkpoint.report(["--parameters", "100_000", "--rounds", "2", "--folder", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == list(saves)
+    assert lines[2].count("1.00 (1.00 … 1.00)") == 2 and lines[3].count(" … ") == 4
 
 
 @pytest.mark.slow

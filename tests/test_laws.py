@@ -328,6 +328,24 @@ Path("run/last/state.safetensors").write_bytes(b"")
 assert newest_whole("run/last") == Path("run/last.previous")
 assert load_tree(Path("run/last.previous/state.safetensors"))["x"] == 1.0
 """,
+    "trainer/snapshot.py": """
+import torch
+from snapshot import Snapshot
+snapshot, weight = Snapshot(), torch.zeros(2)
+copy = snapshot({"a": weight, "b": [weight, 1]})
+snapshot.wait()
+weight.add_(1)
+assert copy["a"].tolist() == [0, 0] and copy["b"][0] is copy["a"] and snapshot({"a": weight})["a"] is copy["a"]
+""",
+    "trainer/background.py trainer/snapshot.py": """
+import torch
+from trainer.background import Background
+background, weight, written = Background(), torch.zeros(1), []
+for _ in range(3):
+    background("last", lambda copy: written.append(copy["weight"].item()), {"weight": weight.add_(1)})
+background.wait()
+assert written == [1, 2, 3]
+""",
     "trainer/signals.py": """
 import os, signal
 from signals import Interrupted, StopSignals

@@ -108,7 +108,8 @@ def test_save_minutes(tmp_path, monkeypatch):
     saved = []
     trainer = tiny_trainer(tiny_model(), epochs=1, save_steps=7, save_minutes=0.5)
     trainer.run_folder = type("Folder", (), {"save_last": lambda _, state: saved.append(state["progress"]["step"]),
-                                             "save_best": lambda *_: None})()  # fmt: skip
+                                             "save_best": lambda *_: None, "check": lambda _: None,
+                                             "wait": lambda _: None})()  # fmt: skip
     trainer.train()
     # a look per step and one more when it is saved: 0 | 10 20 30 save 40 | 50 60 70 save 80 (step 6) | step 7 | …
     assert saved == [3, 6, 7, 10, 13, 13]

@@ -105,6 +105,7 @@ def tiny_trainer(
     world_size: int = 1,
     on_oom: str = "stop",
     keep_states: int = 0,
+    async_save: bool = True,
     **options: Any,
 ) -> Trainer:
     """The trainer as main.py builds it, on tiny data."""
@@ -123,6 +124,9 @@ def tiny_trainer(
     scheduler = build_scheduler("linear", optimizer, 3, epochs * steps_per_epoch)
     attacks = [FGM(model, 0.5)] if use_fgm else []
     held_out = tiny_features(20, seed=1)
+    run_folder = None
+    if folder is not None:
+        run_folder = RunFolder(folder, model.save_pretrained, model.state_dict, {}, keep_states, async_save)
     return Trainer(
         model,
         TrainStep(model, optimizer, scheduler, precision=precision, attacks=attacks, on_oom=on_oom),
@@ -134,6 +138,6 @@ def tiny_trainer(
         eval_loader=eval_loader(dataset(held_out), collate(), batch_size=8, rank=rank, world_size=world_size),
         references=references(held_out),
         early_stopping=EarlyStopping("sentence_accuracy", patience),
-        run_folder=None if folder is None else RunFolder(folder, model.save_pretrained, keep_states=keep_states),
+        run_folder=run_folder,
         **options,
     )

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,18 @@ def fill(unfinished: Path, write: Callable[[Path], object]) -> None:
     unfinished.mkdir(parents=True)
     write(unfinished)
     files = sorted(p for p in unfinished.rglob("*") if p.is_file())
-    sums = {p.relative_to(unfinished).as_posix(): sha256(p) for p in files}
-    write_json(unfinished / MANIFEST, sums)
+    folders = [p for p in unfinished.rglob("*") if p.is_dir()]
+    manifest = unfinished / MANIFEST
+    manifest.touch()
     for path in files:  # safetensors writes files that only their owner may read, whatever the umask
-        path.chmod((unfinished / MANIFEST).stat().st_mode)
-    for path in [*files, unfinished / MANIFEST, *(p for p in unfinished.rglob("*") if p.is_dir()), unfinished]:
+        path.chmod(manifest.stat().st_mode)
+    with ThreadPoolExecutor() as pool:  # the disk is as slow as the sums, and neither needs the other
+        flushed, sums = pool.map(flush, files), pool.map(sha256, files)
+        names = (p.relative_to(unfinished).as_posix() for p in files)
+        write_json(manifest, dict(zip(names, sums, strict=True)))
+        for _ in flushed:
+            pass  # raises what a flush raised
+    for path in [*folders, unfinished]:
         flush(path)
 
 
@@ -123,10 +131,14 @@ def damaged(folder: Path) -> str:
 def save_tree(path: Path, tree: Any) -> None:
     """Nested dicts, lists and tensors as one safetensors file; the structure goes into its metadata as JSON."""
     tensors: dict[str, torch.Tensor] = {}
+    places: set[int] = set()
 
     def strip(node: Any, name: str) -> Any:
         if isinstance(node, torch.Tensor):
-            tensors[name] = node.detach().cpu().contiguous().clone()
+            value = node.detach().cpu().contiguous()
+            place = value.untyped_storage().data_ptr()
+            tensors[name] = value.clone() if place in places else value  # safetensors takes no memory twice
+            places.add(place)
             return {"tensor": name}
         if isinstance(node, dict):
             return {"dict": [[key, strip(value, f"{name}.{key}")] for key, value in node.items()]}

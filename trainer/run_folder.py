@@ -1,8 +1,9 @@
 """last/, best/ and, if wanted, older states of a run.
 
-folder = RunFolder("output/run", save_pretrained)       # save_pretrained(path) writes the model into a folder
+folder = RunFolder("output/run", model.save_pretrained, model.state_dict)
 folder.save_last(trainer.state_dict())                  # enough to resume
 folder.save_best({"epoch": 3, "eval": metrics})         # enough to predict
+folder.wait()                                           # until both are on the disk
 trainer.load_state_dict(read_state("output/run/last"))
 """
 
@@ -13,7 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from . import distributed
+from .background import Background
 from .checkpoint import (
     CheckpointError,
     damaged,
@@ -27,56 +31,84 @@ from .checkpoint import (
 
 
 class RunFolder:
-    """Rank 0 writes, the others wait; every folder is whole or not there (see checkpoint.py)."""
+    """Rank 0 writes, by default in the background; every folder is whole or not there (see checkpoint.py)."""
 
     def __init__(
         self,
         output_dir: str | Path,
-        save_pretrained: Callable[[Path], None],
+        save_pretrained: Callable[[Path, Mapping[str, torch.Tensor]], None],
+        weights: Callable[[], Mapping[str, torch.Tensor]],
         arguments: Mapping[str, Any] | None = None,
         keep_states: int = 0,
+        async_save: bool = True,
     ):
         """
         Args:
+            save_pretrained: (path, weights) -> None; writes the model into a folder, perhaps in another thread: it must
+                take no weight from the model itself.
+            weights: the model's weights as they are, which save_pretrained gets, or a copy of them.
             arguments: written into trainer_state.json, for comparison on resume.
             keep_states: how many states stay in states/step-N beside last/; 0 = none.
+            async_save: write a copy in a thread while training goes on, and fail at the next call here; the copies,
+                whose memory is kept, are those of last/ and of best/. Else the other ranks wait for the disk, too.
         """
         self.output_dir = Path(output_dir)
-        self.save_pretrained = save_pretrained
+        self.save_pretrained, self.weights = save_pretrained, weights
         self.arguments, self.keep_states = dict(arguments or {}), keep_states
+        self.background = Background() if async_save else None
 
     def save_last(self, state: Mapping[str, Any]) -> None:
         """state: `progress`, plain values that people may read, and `tensors`, nested state dicts."""
+        self._save("last", self._write_last, state)
 
+    def save_best(self, metrics: Mapping[str, Any]) -> None:
+        self._save("best", self._write_best, {"metrics": metrics})
+
+    def check(self) -> None:
+        """Raises SaveError if a state could not be written."""
+        if self.background is not None:
+            self.background.check()
+
+    def wait(self) -> None:
+        """Until all is on the disk. Raises SaveError."""
+        if self.background is not None:
+            self.background.wait()
+
+    def _save(self, name: str, write: Callable[[Any], None], state: Mapping[str, Any]) -> None:
+        if distributed.rank() == 0:
+            state = {**state, "weights": self.weights()}
+            if self.background is not None:
+                self.background(name, write, state)
+            else:
+                write(state)
+        if self.background is None:
+            distributed.barrier()
+
+    def _write_last(self, state: Mapping[str, Any]) -> None:
         def write(folder: Path) -> None:
-            self.save_pretrained(folder)
+            self.save_pretrained(folder, state["weights"])
             save_tree(folder / "trainer.safetensors", state["tensors"])
             write_json(folder / "trainer_state.json", {**state["progress"], "arguments": self.arguments})
 
-        self._write("last", write, keep_previous=True)
+        last = self.output_dir / "last"
+        write_folder(last, write, keep_previous=True)
         if self.keep_states:
-            name = f"states/step-{state['progress']['step']}"
-            self._write(name, partial(link_files, self.output_dir / "last"), keep_previous=False)
+            kept = self.output_dir / f"states/step-{state['progress']['step']}"
+            write_folder(kept, partial(link_files, last), keep_previous=False)
             self._prune()
 
-    def save_best(self, metrics: Mapping[str, Any]) -> None:
+    def _write_best(self, state: Mapping[str, Any]) -> None:
         def write(folder: Path) -> None:
-            self.save_pretrained(folder)
-            write_json(folder / "metrics.json", metrics)
+            self.save_pretrained(folder, state["weights"])
+            write_json(folder / "metrics.json", state["metrics"])
 
-        self._write("best", write, keep_previous=False)
-
-    def _write(self, name: str, write: Callable[[Path], None], keep_previous: bool) -> None:
-        if distributed.rank() == 0:
-            write_folder(self.output_dir / name, write, keep_previous)
-        distributed.barrier()
+        write_folder(self.output_dir / "best", write, keep_previous=False)
 
     def _prune(self) -> None:
         """Delete all but the newest keep_states of states/."""
-        if distributed.rank() == 0:
-            states = self.output_dir.glob("states/step-*[0-9]")
-            for old in sorted(states, key=lambda folder: int(folder.name[5:]))[: -self.keep_states]:
-                shutil.rmtree(old)
+        states = self.output_dir.glob("states/step-*[0-9]")
+        for old in sorted(states, key=lambda folder: int(folder.name[5:]))[: -self.keep_states]:
+            shutil.rmtree(old)
 
 
 def link_files(source: Path, target: Path) -> None:

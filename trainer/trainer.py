@@ -108,13 +108,17 @@ class Trainer:
     def train(self) -> list[dict[str, Any]]:
         """Train from the current state to the end; returns the history that also stands in log.json.
 
-        Raises: TrainingDiverged; Interrupted, when the state has been saved after a stop signal.
+        Raises: TrainingDiverged; SaveError; Interrupted, when the state has been saved after a stop signal.
         """
         self.saved = time.monotonic()
         self.train_step.speed.since("training")
         begins = self.step
-        while not self.finished:
-            self.train_one_epoch()
+        try:
+            while not self.finished:
+                self.train_one_epoch()
+        finally:
+            self.wait_for_disk()
+        distributed.barrier()
         if self.step > begins:
             self.tell_speed()
         return self.history
@@ -178,11 +182,15 @@ class Trainer:
 
     def save_if_due(self) -> None:
         """Save after save_steps or save_minutes, and when a signal came; all ranks decide alike."""
+        if self.run_folder is not None:
+            self.run_folder.check()
         late = time.monotonic() - self.saved >= self.save_seconds
         number, any_late = distributed.max_over_ranks(self.stop_signal(), late)
         if self.step % self.save_steps == 0 or any_late or number:
             self.save_model()
         if number:
+            self.wait_for_disk()
+            distributed.barrier()  # a launcher ends all ranks when one ends
             raise Interrupted(number)
 
     def log(self, bar: Any) -> None:
@@ -272,6 +280,12 @@ class Trainer:
                 with whole(self.model):
                     self.run_folder.save_last(state)
         self.saved = time.monotonic()
+
+    def wait_for_disk(self) -> None:
+        """Until what was saved is written."""
+        if self.run_folder is not None:
+            with self.train_step.speed("checkpoint"):
+                self.run_folder.wait()
 
     def resume(self, folder: str | Path) -> None:
         """Go on from last/; the model's own weights must have been loaded from the same folder."""

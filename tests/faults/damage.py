@@ -5,6 +5,7 @@ import pickle
 import re
 import resource
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +38,13 @@ def delete(file: Path, _: int) -> None:
 def interrupted(peer: Any, folder: Path) -> tuple[Path, Path, list[Path]]:
     """The output folder of a killed run, a copy of it to begin with each time, the files of its newest state."""
     output = folder / "run"
-    run(peer, output, Job(at={SAVED + 2: die}))
+
+    def die_when_saved() -> None:  # a thread of this project may still be writing
+        while peer.saved_step(output) != SAVED:
+            time.sleep(0.01)
+        die()
+
+    run(peer, output, Job(at={SAVED + 2: die_when_saved}))
     assert peer.saved_step(output) == SAVED
     return output, copied(output, folder / "before"), [file.relative_to(output) for file in peer.state_files(output)]
 

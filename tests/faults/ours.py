@@ -79,7 +79,7 @@ def new_trainer(model: MultiTaskModel, folder: Path, job: Job, stop_signal: Stop
         early_stopping=EarlyStopping("loss", job.patience, lower_is_better=True),
         save_steps=SAVE_STEPS,
         logging_steps=1,
-        run_folder=RunFolder(folder, model.save_pretrained),
+        run_folder=RunFolder(folder, model.save_pretrained, model.state_dict),
         stop_signal=stop_signal,
     )
 

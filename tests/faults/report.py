@@ -41,6 +41,8 @@ hit a save far more often than in a real job; the table says what happens then, 
   `load_state_dict`, whose order depends on the epoch alone. The option that saves on SIGTERM is
   `ModelCheckpoint(save_on_exception=True)`.
 - This project: the calls of `main.py`, which are the same for starting and resuming; SIGTERM saves without an option.
+  Checkpoints are written by a thread while training goes on (`--async_save`, on by default). A run that ends by itself,
+  by an error or by a signal waits until the last one is on the disk; after SIGKILL the one before it is whole.
 
 "×" counts trials. Files of the newest checkpoint are tried one by one; this project's has {ours} files,
 transformers.Trainer's {hf_trainer}, Lightning's {lightning_peer}. For damaged files "same weights" are those of the
