@@ -15,16 +15,14 @@ round, in rotated order: ratios are those within a round, medians with the range
 the disk is part of them; a disk or a processor that others use, too, makes them longer. Linux only.
 """
 
-import argparse
-import statistics
 import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -38,6 +36,8 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 import main
 from trainer.checkpoint import flush
 from trainer.run_folder import RunFolder, read_state
+
+from .rounds import Clock, Comparison, Go, compare, options, show
 
 Tree = dict[str, Any]
 # state, folder -> a function that returns as soon as training may go on, with one that returns when all is on the disk
@@ -155,36 +155,40 @@ def check(found: Any, expected: Any, name: str) -> None:
         assert found == expected, name
 
 
-@dataclass
-class Found:
-    """Of a method; the lists are those of `next_save`."""
-
-    memory: float
-    """GiB that the first save takes at most"""
-    waits: list[float] = field(default_factory=list)
-    whole: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
+def comparisons(argv: Sequence[str]) -> Iterator[Comparison]:
+    parser = options(__doc__)
+    parser.add_argument("--parameters", type=int, default=100_000_000)
+    parser.add_argument("--folder", help="a folder on the disk to write to; default: that of temporary files")
+    given = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        yield from save_in_turn(given.parameters, given, Path(folder))
 
 
-def compare(parameters: int, rounds: int, folder: Path) -> dict[str, Found]:
+def save_in_turn(parameters: int, given: Any, folder: Path) -> list[Comparison]:
     """Each method has a process of its own, so that none finds memory that another has left; one works at a time."""
     torch.set_num_threads(1)
     parts = trained(parameters)
-    fork, found = get_context("fork"), {}  # the processes share the state
+    fork = get_context("fork")  # the processes share the state
+    names = [name for name in METHODS if name == "ours" or not given.peer or any(part in name for part in given.peer)]
+    saves: list[dict[str, list[Go]]] = [{name: [] for name in names} for _ in range(2)]
     with ExitStack() as stack:
         processes = {name: stack.enter_context(ProcessPoolExecutor(1, fork, prepare, (name, *parts, folder / name)))
-                     for name in METHODS}  # fmt: skip
-        for name, process in processes.items():
-            found[name] = Found(process.submit(first_save).result())
-        names = list(METHODS)
-        for number in range(rounds):
-            turn = number % len(names)
-            for name in names[turn:] + names[:turn]:
-                waits, whole, cpu = processes[name].submit(next_save).result()
-                print(f"{name}: waits {waits:.3f} s, whole {whole:.2f} s, CPU {cpu:.2f} s", file=sys.stderr)
-                for times, seconds in ((found[name].waits, waits), (found[name].whole, whole), (found[name].cpu, cpu)):
-                    times.append(seconds)
-    return found
+                     for name in names}  # fmt: skip
+        memory = {name: process.submit(first_save).result() for name, process in processes.items()}
+        turns = [names[number % len(names) :] + names[: number % len(names)] for number in range(given.rounds)]
+        for name in chain.from_iterable(turns):
+            for kind, clock in enumerate(processes[name].submit(next_save).result()):
+                saves[kind][name].append(lambda clock=clock: (clock, 1))  # type: ignore[misc]
+    given.threads = [1]
+    of = [compare(title, "save", {name: partial(replay, iter(found)) for name, found in own.items()}, given, waits=True)
+          for title, own in zip(("training waits", "until all is on the disk"), saves, strict=True)]  # fmt: skip
+    of[1].notes.append("Memory: " + ", ".join(f"{name} {size:.2f} GiB" for name, size in memory.items()) + ".")
+    return of
+
+
+def replay(found: Iterator[Go]) -> Go:
+    """What was measured, round by round."""
+    return lambda: next(found)()
 
 
 def prepare(name: str, model: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
@@ -212,13 +216,16 @@ def first_save() -> float:
     return memory
 
 
-def next_save() -> tuple[float, float, float]:
-    """Seconds until training may go on, until all is on the disk, and of the process."""
-    cpu, start = time.process_time(), time.perf_counter()
+def next_save() -> tuple[Clock, Clock]:
+    """Until training may go on, and until all is on the disk."""
+    waits, whole = Clock(), Clock()
+    waits.start()
+    whole.start()
     finish = THIS["save"]()
-    waits = time.perf_counter() - start
+    waits.stop()
     finish()
-    return waits, time.perf_counter() - start, time.process_time() - cpu
+    whole.stop()
+    return waits, whole
 
 
 def resident(kind: str, reset: bool = False) -> int:
@@ -229,35 +236,5 @@ def resident(kind: str, reset: bool = False) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(kind))
 
 
-def table(found: dict[str, Found]) -> str:
-    base = found["ours"]
-    head = "| | training waits | ours / this | whole save | ours / this | CPU | memory |"
-    lines = [head, "|---|---|---|---|---|---|---|"]
-    for name, own in found.items():
-        cells = [f"{spread(own.waits)} s", ratios(base.waits, own.waits), f"{spread(own.whole)} s",
-                 ratios(base.whole, own.whole), f"{statistics.median(own.cpu):.2f} s",
-                 f"{own.memory:.2f} GiB"]  # fmt: skip
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f} … {max(values):.2f})"
-
-
-def ratios(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    return spread([a / b for a, b in zip(ours, theirs, strict=True)])
-
-
-def report(argv: list[str] | None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parameters", type=int, default=100_000_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--folder", help="a folder on the disk to write to; default: that of temporary files")
-    given = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        print(table(compare(given.parameters, given.rounds, Path(folder))))
-
-
 if __name__ == "__main__":
-    sys.exit(main.run(sys.argv[1:], report))
+    sys.exit(main.run(sys.argv[1:], show(comparisons)))

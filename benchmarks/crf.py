@@ -3,21 +3,21 @@
     python -m benchmarks.crf
     python -m benchmarks.crf --scale 8           # scores as far apart as those of a confident model: sums in fp64
 
-Interleaved in one process, on one thread of a CPU: the same parameters, random scores, rows of T/3 to T words, tags as
+The same parameters, random scores, rows of T/3 to T words, tags as
 in BIO, whose forbidden transitions ours leaves out. Before, both give the same likelihoods where nothing is forbidden.
 """
 
-import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 import torchcrf
 
 import main
-from experiments.cost import interleaved, table
 from model_utils.crf import CRF
+
+from .rounds import Comparison, Go, compare, once, options, show
 
 SHAPES = ((32, 64, 20), (32, 128, 20), (32, 128, 70))
 
@@ -44,39 +44,27 @@ class Pair:
         torch.testing.assert_close(*both, rtol=1e-5, atol=1e-2)
         assert free.decode(self.scores, self.mask) == self.theirs.decode(self.scores, self.mask)
 
-    def train(self, crf: Any) -> Any:
-        def step(_: Any) -> None:
-            scores = self.scores.clone().requires_grad_()
-            (-crf(scores, self.tags, self.mask, reduction="sum")).backward()
+    def train(self, crf: Any) -> None:
+        scores = self.scores.clone().requires_grad_()
+        (-crf(scores, self.tags, self.mask, reduction="sum")).backward()
 
-        return step
-
-    def decode(self, crf: Any) -> Any:
-        return lambda _: crf.decode(self.scores, self.mask)
+    def runs(self, work: Callable[[Any], Any]) -> dict[str, Callable[[], Go]]:
+        return {"ours": lambda: once(lambda: work(self.ours)), "pytorch-crf": lambda: once(lambda: work(self.theirs))}
 
 
-def compare(
-    shape: tuple[int, int, int], scale: float = 1.0, rounds: int = 20
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Seconds of training, and of decoding."""
-    pair = Pair(*shape, scale)
-    pair.check()
-    crfs = {"ours": pair.ours, "pytorch-crf": pair.theirs}
-    trained, decoded = ({name: make(crf) for name, crf in crfs.items()} for make in (pair.train, pair.decode))
-    return interleaved(trained, [None], rounds), interleaved(decoded, [None], rounds)
-
-
-def report(argv: Sequence[str] | None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def comparisons(argv: Sequence[str]) -> Iterator[Comparison]:
+    parser = options(__doc__)
+    parser.set_defaults(rounds=20)
     parser.add_argument("--scale", type=float, default=1.0, help="standard deviation of the scores")
-    parser.add_argument("--rounds", type=int, default=20)
     given = parser.parse_args(argv)
-    torch.set_num_threads(1)
     for shape in SHAPES:
-        trained, decoded = compare(shape, given.scale, given.rounds)
-        print("{} rows, {} words, {} tags".format(*shape))
-        print(f"forward and backward\n{table(trained)}\ndecode\n{table(decoded)}", flush=True)
+        pair = Pair(*shape, given.scale)
+        pair.check()
+        name = "{} rows, {} words, {} tags".format(*shape)
+        yield compare(f"forward and backward, {name}", "batch", pair.runs(pair.train), given)
+        decode = pair.runs(lambda crf, pair=pair: crf.decode(pair.scores, pair.mask))  # type: ignore[misc]
+        yield compare(f"decoding, {name}", "batch", decode, given)
 
 
 if __name__ == "__main__":
-    sys.exit(main.run(sys.argv[1:], report))
+    sys.exit(main.run(sys.argv[1:], show(comparisons)))

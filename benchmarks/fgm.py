@@ -2,25 +2,26 @@
 
     python -m benchmarks.fgm --vocabulary 21128 250002
 
-Interleaved in one process: a plain step, one with tricks/fgm.py, and one with FGM as it is often copied, which saves
-and moves the whole table. Random weights of MiniLM's shape, random sub-words, one intent per text.
+A step with tricks/fgm.py, one with FGM as it is often copied, which saves and moves the whole table, and a plain one.
+Before, both attacks must leave the same weights. Random weights of MiniLM's shape, one intent per text.
 """
 
-import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import cycle
 from typing import Any
 
 import torch
 from transformers import AutoModel, BertConfig
 
 import main
-from experiments.cost import interleaved, table
 from model_utils.multitask_model import build_model
 from model_utils.optim import build_optimizer, build_scheduler
 from trainer.step import TrainStep
 from tricks.fgm import FGM
+
+from .rounds import Comparison, Go, compare, once, options, show
 
 
 class WholeTableFGM:
@@ -40,7 +41,7 @@ class WholeTableFGM:
         return output
 
 
-ATTACKS: dict[str, Any] = {"plain": None, "tricks/fgm.py": FGM, "a copy of the whole table": WholeTableFGM}
+ATTACKS: dict[str, Any] = {"tricks/fgm.py": FGM, "a copy of the whole table": WholeTableFGM, "no attack": None}
 
 
 def train_step(vocabulary: int, attack: Any, layers: int, hidden: int, precision: str = "fp32") -> TrainStep:
@@ -62,25 +63,39 @@ def random_batch(vocabulary: int, texts: int, length: int, seed: int) -> dict[st
             "sample_id": torch.arange(texts)}  # fmt: skip
 
 
-def compare(
-    vocabulary: int, texts: int = 32, length: int = 32, layers: int = 6, hidden: int = 384, rounds: int = 20
-) -> dict[str, list[float]]:
-    """Seconds of each step."""
-    torch.set_num_threads(1)
-    steps = {name: train_step(vocabulary, attack, layers, hidden) for name, attack in ATTACKS.items()}
-    groups = [[random_batch(vocabulary, texts, length, seed)] for seed in range(rounds)]
-    return interleaved(steps, groups, rounds)
-
-
-def report(argv: Sequence[str] | None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def comparisons(argv: Sequence[str]) -> Iterator[Comparison]:
+    parser = options(__doc__)
+    parser.set_defaults(rounds=20)
     parser.add_argument("--vocabulary", type=int, nargs="+", default=[21128, 250002], help="entries of the table")
     parser.add_argument("--texts", type=int, default=32, help="texts of a batch")
     parser.add_argument("--length", type=int, default=32, help="sub-words of a text")
+    parser.add_argument("--layers", type=int, default=6)
     given = parser.parse_args(argv)
     for vocabulary in given.vocabulary:
-        print(f"vocabulary of {vocabulary}:\n{table(compare(vocabulary, given.texts, given.length))}", flush=True)
+        batches = [random_batch(vocabulary, given.texts, given.length, seed) for seed in range(8)]
+
+        def steps(attack: Any, vocabulary: int = vocabulary, batches: Any = batches) -> Go:
+            step, turns = train_step(vocabulary, attack, given.layers, 384), cycle(batches)
+            return once(lambda: step([next(turns)]))
+
+        check(vocabulary, batches[:2], given.layers)
+        runs = {name: partial(steps, attack) for name, attack in ATTACKS.items()}
+        yield compare(f"a step, vocabulary of {vocabulary:,}", "step", runs, given)
+
+
+def check(vocabulary: int, batches: Sequence[Any], layers: int) -> None:
+    """Both attacks leave the same weights, without dropout."""
+    found = []
+    for attack in list(ATTACKS.values())[:2]:
+        step = train_step(vocabulary, attack, layers, 384)
+        for module in step.module.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        for batch in batches:
+            step([batch])
+        found.append(step.module.state_dict())
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
 
 
 if __name__ == "__main__":
-    sys.exit(main.run(sys.argv[1:], report))
+    sys.exit(main.run(sys.argv[1:], show(comparisons)))

@@ -2,12 +2,13 @@
 
     python -m benchmarks.loading --config configs/sst2.yaml [any option of main.py]
 
-Interleaved in one process without workers, the seconds of an epoch of a job with one label per text. Both read the same
+An epoch of a job with one label per text, without workers. Both read the same
 memory-mapped Arrow file in random order. Before, the texts and labels of a batch are compared.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from transformers import DataCollatorWithPadding
 
 import main
 from config import ConfigError, get_args
-from experiments.cost import interleaved, table
+
+from .rounds import Comparison, Go, compare, once, options, show
 
 
 def ours(job: main.Job) -> Any:
@@ -45,29 +47,22 @@ def check(job: main.Job) -> None:
         assert torch.equal(own["labels"][task], other["labels"])
 
 
-def compare(argv: Sequence[str], rounds: int = 10) -> dict[str, list[float]]:
-    """Seconds of an epoch."""
-    job = main.build_job(get_args([*argv, "--do_train", "true", "--resume", "never"]))
+def comparisons(argv: Sequence[str]) -> Iterator[Comparison]:
+    given, rest = options(__doc__).parse_known_args(argv)
+    job = main.build_job(get_args([*rest, "--do_train", "true", "--resume", "never"]))
     main.build_data(job)
     if len(job.tasks) != 1 or job.tasks[0]["kind"] != "sequence_classification" or len(job.data) != 1:
         raise ConfigError("arguments: tasks: one task of kind sequence_classification, on one data set, is needed")
     check(job)
+    number = len(ours(job))
 
-    def epoch(batches: Any) -> Callable[[Any], None]:
-        def run(_: Any) -> None:
-            for _ in batches:
-                pass
+    def epoch(batches: Any) -> Go:
+        return once(lambda: deque(batches, maxlen=0), number)
 
-        return run
-
-    loaders = {"ours": epoch(ours(job)), "datasets and DataCollatorWithPadding": epoch(theirs(job))}
-    return interleaved(loaders, [None], rounds)
-
-
-def report(argv: list[str] | None) -> None:
-    torch.set_num_threads(1)
-    print(table(compare(argv or [])))
+    runs = {"ours": lambda: epoch(ours(job)),
+            "datasets and DataCollatorWithPadding": lambda: epoch(theirs(job))}  # fmt: skip
+    yield compare("an epoch", "batch", runs, given)
 
 
 if __name__ == "__main__":
-    sys.exit(main.run(sys.argv[1:], report))
+    sys.exit(main.run(sys.argv[1:], show(comparisons)))

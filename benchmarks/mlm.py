@@ -14,11 +14,8 @@ default, and where the device multiplies it, in half precision, which is ours. S
 transformers' own on the same masked batch.
 """
 
-import argparse
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,46 +28,34 @@ from config import in_data_dir
 from huggingface_hands_on import continue_pretrain_task, pretraining
 from trainer.device import pick_device, pick_precision
 
-WARM_UP = 2  # steps of each round that do not count
+from .finetune import trainer_steps
+from .peers import Steps
+from .rounds import Clock, Comparison, Go, compare, options, show
 
 
-class Clock:
-    """Seconds of this process, and of the wall, over the steps between `start` and `stop`."""
-
-    def __init__(self) -> None:
-        self.cpu = self.wall = 0.0
-
-    def start(self) -> None:
-        self.cpu, self.wall = -time.process_time(), -time.perf_counter()
-
-    def stop(self) -> None:
-        self.cpu, self.wall = self.cpu + time.process_time(), self.wall + time.perf_counter()
-
-
-def ours(prepared: tuple[Any, Any, dict[str, Any]], steps: int) -> Callable[[], tuple[Clock, int]]:
-    """A function that takes some steps of the script and returns their time and their real sub-words."""
+def ours(prepared: tuple[Any, Any, dict[str, Any]], steps: int) -> Go:
+    """Takes some steps of the script."""
     job, model, options = prepared
-    step, number = options["train_step"], 0
-    batches: Iterator[dict[str, Any]] = iter(())
+    trainer = main.build_trainer(job, model, **options | {"run_folder": None, "eval_loader": None})
+    trainer.saved, trainer.epochs, trainer.save_steps = 0.0, 10**9, 10**9
+    batches = counted(options["train_loader"], job.tokenizer.pad_token_id)
 
-    def go() -> tuple[Clock, int]:
-        nonlocal batches, number
-        clock, tokens = Clock(), 0
-        model.train()
-        for turn in range(steps + WARM_UP):
-            if turn == WARM_UP:
-                clock.start()
-            batch = next(batches, None)
-            if batch is None:
-                batches = iter(options["train_loader"](number, 0))
-                number, batch = number + 1, next(batches)
-            step([batch])
-            if turn >= WARM_UP:
-                tokens += int((batch["input_ids"] != job.tokenizer.pad_token_id).sum())
-        clock.stop()
-        return clock, tokens
+    def go() -> tuple[Clock, float]:
+        turn = Steps(batches, steps)
+        trainer.train_loader = lambda *_: turn.one_by_one()
+        trainer.take_steps()
+        return turn.result()
 
     return go
+
+
+def counted(loader: Any, padding: int) -> Iterator[dict[str, Any]]:
+    """Batches without end. Blocks have no mask: their real sub-words are those that are no padding."""
+    epoch = 0
+    while True:
+        for batch in loader(epoch, 0):
+            yield batch | {"real_tokens": int((batch["input_ids"] != padding).sum())}
+        epoch += 1
 
 
 def prepared(argv: Sequence[str]) -> tuple[Any, Any, dict[str, Any]]:
@@ -87,58 +72,14 @@ def loaded(argv: Sequence[str]) -> tuple[Any, Any]:
     return job, pretraining.load_model(job, load)
 
 
-def theirs(argv: Sequence[str], steps: int, grouped: bool) -> Callable[[], tuple[Clock, int]]:
+def theirs(argv: Sequence[str], steps: int, grouped: bool) -> Go:
     """The same with Trainer."""
     from transformers import DataCollatorForLanguageModeling
 
     job, model = loaded(argv)
     rows = their_rows(job.args.corpus[0]["files"], job.tokenizer, job.args.block_length, grouped)
     collate = DataCollatorForLanguageModeling(job.tokenizer, mlm_probability=job.args.mask_rate)
-    return trainer_steps(job, model.encoder, rows, Counting(collate), steps)
-
-
-def trainer_steps(
-    job: Any, model: Any, rows: Any, collate: "Counting", steps: int, **options: Any
-) -> Callable[[], tuple[Clock, int]]:
-    """A function that takes some steps of transformers.Trainer; options: more of TrainingArguments."""
-    from transformers import Trainer, TrainerCallback, TrainingArguments
-
-    args, clock = job.args, Clock()
-
-    class Timed(TrainerCallback):
-        def on_step_end(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
-            if state.global_step == WARM_UP:
-                clock.start()
-            if state.global_step == steps + WARM_UP:
-                clock.stop()
-
-    def go() -> tuple[Clock, int]:
-        nonlocal clock
-        clock = Clock()
-        collate.tokens.clear()
-        with tempfile.TemporaryDirectory() as folder:
-            settings = TrainingArguments(
-                output_dir=folder, max_steps=steps + WARM_UP, per_device_train_batch_size=args.batch_size,
-                learning_rate=args.lr, weight_decay=args.weight_decay, max_grad_norm=args.max_grad_norm,
-                use_cpu=job.device.type == "cpu", bf16=job.precision == "bf16", fp16=job.precision == "fp16",
-                save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True, **options,
-            )  # fmt: skip
-            Trainer(model=model, args=settings, train_dataset=rows, data_collator=collate, callbacks=[Timed()]).train()
-        return clock, sum(collate.tokens[WARM_UP : WARM_UP + steps])
-
-    return go
-
-
-class Counting:
-    """A collator, and the real sub-words of each batch, in order; Trainer makes a batch while it trains on another."""
-
-    def __init__(self, collate: Any):
-        self.collate, self.tokens = collate, list[int]()
-
-    def __call__(self, rows: Any) -> Any:
-        batch = self.collate(rows)
-        self.tokens.append(int(batch["attention_mask"].sum()))
-        return batch
+    return trainer_steps(job, model.encoder, rows, collate, steps)
 
 
 def their_rows(files: Sequence[str], tokenizer: Any, length: int, grouped: bool) -> Any:
@@ -178,43 +119,23 @@ def dense_labels(batch: dict[str, Any]) -> torch.Tensor:
     return labels
 
 
-def compare(argv: Sequence[str], steps: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """As `interleaved`; the first is ours."""
-    check_losses(argv)
-    runs: dict[str, Callable[[], tuple[Clock, int]]] = {}
-    for precision in dict.fromkeys((pick_precision("auto", pick_device()), "fp32")):
-        given = [*argv, "--precision", precision]
-        runs[f"ours, {precision}"] = ours(prepared(given), steps)
-        runs[f"grouped, {precision}"] = theirs(given, steps, True)
-        runs[f"lines, {precision}"] = theirs(given, steps, False)
-    return interleaved(runs, rounds)
-
-
-def interleaved(
-    runs: dict[str, Callable[[], tuple[Clock, int]]], rounds: int
-) -> dict[str, list[tuple[float, float]]]:
-    """name -> seconds of the process, and of the wall, per million real sub-words, in each round."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    names = list(runs)
-    for number in range(rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            clock, tokens = runs[name]()
-            found[name].append((clock.cpu / tokens * 1e6, clock.wall / tokens * 1e6))
-            print(f"{name}: {tokens / clock.wall:,.0f} sub-words/s", file=sys.stderr)
-    return found
-
-
-def table(found: dict[str, list[tuple[float, float]]]) -> str:
-    first = next(iter(found))
-    lines = [f"| | real sub-words/s | {first} is faster, CPU time | wall time |", "|---|---|---|---|"]
-    for name, seconds in found.items():
-        cells = []
-        for kind in (0, 1):
-            ratios = [own[kind] / base[kind] for own, base in zip(seconds, found[first], strict=True)]
-            cells.append(f"{statistics.median(ratios):.2f} x ({min(ratios):.2f} … {max(ratios):.2f})")
-        rate = 1e6 / statistics.median(wall for _, wall in seconds)
-        lines.append(f"| {name} | {rate:,.0f} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def comparisons(argv: Sequence[str]) -> Iterator[Comparison]:
+    parser = options(__doc__)
+    parser.add_argument("--corpus", required=True, help="a file of texts")
+    parser.add_argument("--model", required=True, help="a masked language model, or an encoder")
+    parser.add_argument("--steps", type=int, default=6, help="of each in a round")
+    given, rest = parser.parse_known_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        job = [*job_on(given.corpus, given.model, folder), *rest]
+        check_losses(job)
+        runs: dict[str, Callable[[], Go]] = {}
+        for precision in dict.fromkeys((pick_precision("auto", pick_device()), "fp32")):
+            own = [*job, "--precision", precision]
+            runs[f"ours, {precision}"] = lambda own=own: ours(prepared(own), given.steps)  # type: ignore[misc]
+            for name, grouped in (("grouped", True), ("lines", False)):
+                runs[f"Trainer, {name}, {precision}"] = (
+                    lambda own=own, grouped=grouped: theirs(own, given.steps, grouped))  # type: ignore[misc]
+        yield compare("masked language model", "sub-word", runs, given)
 
 
 def job_on(corpus: str, model: str, folder: str) -> list[str]:
@@ -223,19 +144,5 @@ def job_on(corpus: str, model: str, folder: str) -> list[str]:
             "--cache_dir", str(Path(folder, "cache"))]  # fmt: skip
 
 
-def report(argv: list[str] | None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", required=True, help="a file of texts")
-    parser.add_argument("--model", required=True, help="a masked language model, or an encoder")
-    parser.add_argument("--steps", type=int, default=6, help="of each in a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    given, rest = parser.parse_known_args(argv)
-    torch.set_num_threads(given.threads)
-    with tempfile.TemporaryDirectory() as folder:
-        job = [*job_on(given.corpus, given.model, folder), *rest]
-        print(table(compare(job, given.steps, given.rounds)))
-
-
 if __name__ == "__main__":
-    sys.exit(main.run(sys.argv[1:], report))
+    sys.exit(main.run(sys.argv[1:], show(comparisons)))

@@ -29,7 +29,8 @@ from config import ConfigError
 from huggingface_hands_on import continue_pretrain_task, pretrain_from_scratch, pretraining
 from trainer.checkpoint import write_json, write_text
 
-from .mlm import Counting, their_rows
+from .finetune import Counting
+from .mlm import their_rows
 
 SCRIPTS = {"continue_pretrain_task": continue_pretrain_task, "pretrain_from_scratch": pretrain_from_scratch}
 AS_IT_IS = ("--clean", "false", "--deduplicate", "0", "--min_chars", "0", "--resume", "never")

@@ -5,7 +5,6 @@
 The job of benchmarks/mlm.py, interleaved in one process, the median of the ratios within a round.
 """
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,8 @@ from torch.nn import functional as F
 import main
 from trainer.device import pick_device, pick_precision
 
-from .mlm import dense_labels, interleaved, job_on, ours, prepared, table
+from .mlm import dense_labels, job_on, ours, prepared
+from .rounds import Comparison, compare, options, show
 
 Prepared = tuple[Any, Any, dict[str, Any]]
 
@@ -65,24 +65,19 @@ VARIANTS: dict[str, Callable[[Sequence[str]], Prepared]] = {
 }
 
 
-def compare(argv: Sequence[str], steps: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    precision = pick_precision("auto", pick_device())
-    variants = {name: make for name, make in VARIANTS.items() if name != precision}
-    return interleaved({name: ours(make(argv), steps) for name, make in variants.items()}, rounds)
-
-
-def report(argv: list[str] | None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def comparisons(argv: Sequence[str]) -> Iterator[Comparison]:
+    parser = options(__doc__)
     parser.add_argument("--corpus", required=True, help="a file of texts")
     parser.add_argument("--model", required=True, help="a masked language model, or an encoder")
     parser.add_argument("--steps", type=int, default=4, help="of each in a round")
-    parser.add_argument("--rounds", type=int, default=5)
     given, rest = parser.parse_known_args(argv)
-    torch.set_num_threads(1)
+    precision = pick_precision("auto", pick_device())
     with tempfile.TemporaryDirectory() as folder:
         job = [*job_on(given.corpus, given.model, folder), *rest]
-        print(table(compare(job, given.steps, given.rounds)))
+        runs = {name: lambda make=make: ours(make(job), given.steps)
+                for name, make in VARIANTS.items() if name != precision}  # fmt: skip
+        yield compare("masked language model", "sub-word", runs, given)
 
 
 if __name__ == "__main__":
-    sys.exit(main.run(sys.argv[1:], report))
+    sys.exit(main.run(sys.argv[1:], show(comparisons)))

@@ -15,15 +15,31 @@ from sklearn.metrics import accuracy_score, f1_score
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 import main
-from benchmarks import checkpoint, cpu_training, crf, finetune, head_memory, loading, mlm_curve, mlm_factors, quality
+from benchmarks import (
+    checkpoint,
+    cpu_training,
+    crf,
+    fgm,
+    finetune,
+    head_memory,
+    joint_crf,
+    loading,
+    mlm_curve,
+    mlm_factors,
+    quality,
+    run,
+    startup,
+)
 from benchmarks.baselines import baselines, report
 from benchmarks.mlm import dense_labels, their_rows
+from benchmarks.peers import LOOPS, check_losses, ours
 from benchmarks.quality import table, train_ours, train_theirs
+from benchmarks.rounds import Comparison, compare, once, options
 from config import ConfigError
 from data_loader.collate import Collator
 from data_process.tokenizer import train_tokenizer
 from model_utils.scores.ranking import spearman
-from tests.sample_job import TASKS, arguments
+from tests.sample_job import TASKS, arguments, read
 from tests.test_blocks import TEXTS, written
 
 
@@ -172,7 +188,7 @@ def test_what_is_timed_on_a_cpu_gives_the_same_gradients_where_nothing_is_droppe
     cases = [cpu_training.dropouts(3, 10, torch.float32), cpu_training.attentions(3, 10, torch.float32),
              cpu_training.losses(7, 50, torch.float32)]  # fmt: skip
     for functions in cases:
-        ours, torchs = (run(None) for run in functions.values())
+        ours, torchs = (run() for run in functions.values())
         torch.testing.assert_close(ours, torchs, rtol=1e-4, atol=1e-5)
         assert all(gradient.abs().sum() > 1e-3 for gradient in ours)
 
@@ -203,7 +219,7 @@ def test_bytes_that_are_alive_and_what_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("accelerate") is None, reason="transformers.Trainer needs accelerate")
+@pytest.mark.skipif(importlib.util.find_spec("lightning") is None, reason="needs lightning and accelerate")
 @pytest.mark.filterwarnings("ignore")
 def test_fine_tuning_is_timed_on_the_same_texts(tmp_path: Path) -> None:
     """40 sub-words on average and 128 at most, the same losses in both kinds of batches, every step counted."""
@@ -211,20 +227,90 @@ def test_fine_tuning_is_timed_on_the_same_texts(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path / "bert")
     BertModel(BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
                          intermediate_size=32)).save_pretrained(tmp_path / "bert")  # fmt: skip
-    argv = finetune.arguments(str(tmp_path / "bert"), tmp_path, ["--precision", "fp32"])
-    job, _ = finetune.prepared(argv)
+    job, _ = finetune.prepared(finetune.arguments(str(tmp_path / "bert"), tmp_path))
     lengths = job.data["data"].lengths("train")
     assert len(lengths) == finetune.TEXTS and max(lengths) == 128 and 38 < np.mean(lengths) < 42
-    found = finetune.compare(argv, steps=2, rounds=2)
-    assert list(found) == ["ours", "bare loop", "Trainer", "Trainer, best", "padded"]
-    assert all(len(seconds) == 2 and min(min(pair) for pair in seconds) > 0 for seconds in found.values())
+    argv = ["--model", str(tmp_path / "bert"), "--steps", "2", "--rounds", "2", "--threads", "1"]
+    loops, texts = finetune.comparisons(argv)
+    assert list(loops.seconds[1]) == ["ours", *LOOPS]
+    assert [name.split(",")[0] for name in texts.seconds[1]] == ["ours", "ours", *LOOPS, *["transformers.Trainer"] * 3]
+    for found in (loops, texts):
+        assert all(len(own) == 2 and min(map(min, own)) > 0 for own in found.seconds[1].values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("lightning") is None, reason="needs lightning")
+@pytest.mark.filterwarnings("ignore")
+def test_loops_that_take_other_steps_are_not_timed(data: Path, tmp_path: Path) -> None:
+    """Joint intents and slots: all loops have the same losses, and with another learning rate others."""
+    argv = arguments(data, tmp_path / "out", do_train=None, do_eval=None, resume="never")
+    (found,) = joint_crf.comparisons([*argv, "--steps", "2", "--rounds", "1", "--threads", "1"])
+    assert list(found.seconds[1]) == ["ours", *(f"{name}, pytorch-crf" for name in LOOPS)]
+    job = [*argv, *joint_crf.RUN]
+    check_losses({"ours": (joint_crf.theirs(job), ours), "again": (joint_crf.theirs(job), LOOPS["a bare loop"])})
+    other = joint_crf.theirs([*job, "--lr", "1e-2"])
+    with pytest.raises(AssertionError, match="losses of other"):
+        check_losses({"ours": (joint_crf.theirs(job), ours), "other": (other, LOOPS["a bare loop"])})
+
+
+def test_a_table_and_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """Ratios are those within a round; the page of results keeps what is around the tables."""
+    seconds = {1: {"ours": [(1.0, 2.0), (2.0, 2.0), (4.0, 2.0)], "other": [(3.0, 1.0), (4.0, 4.0), (4.0, 2.0)]}}
+    found = Comparison("work", "step", seconds)
+    assert found.columns() == {"CPU time, 1 thread": {"other": [3.0, 2.0, 1.0]},
+                               "wall time, 1 thread": {"other": [0.5, 2.0, 1.0]}}  # fmt: skip
+    last = found.table().splitlines()[-1]
+    assert last == "| other | 2.00 s a step | 2.00 x (1.00 … 3.00) | 1.00 x (0.50 … 2.00) |"
+    monkeypatch.setattr(crf, "comparisons", lambda argv: iter([found]))
+    monkeypatch.setattr(run, "DOCS", tmp_path)
+    (tmp_path / "benchmarks.md").write_text("a\n<!-- crf -->\nold\n<!-- end of crf -->\nb\n", encoding="utf-8")
+    run.report(["--case", "crf", "--json", "--write"])
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["comparisons"][0]["faster"] == {"other": [1.0, 2.0, 3.0]}
+    page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
+    assert page.startswith("a\n<!-- crf -->\n```sh\npython -m benchmarks.run --case crf\n") and last in page
+    assert page.endswith("<!-- end of crf -->\nb\n") and "old" not in page
+    assert read(tmp_path / "benchmarks.json") == {"crf": printed}
+    assert (tmp_path / "benchmarks.png").stat().st_size > 5_000
+    with pytest.raises(ConfigError, match="there is no <!-- fgm -->"):
+        run.write("fgm", printed, "")
+
+
+def test_both_attacks_that_are_timed_leave_the_same_weights() -> None:
+    (found,) = fgm.comparisons(
+        ["--vocabulary", "50", "--layers", "1", "--texts", "2", "--rounds", "1", "--threads", "1"])  # fmt: skip
+    assert list(found.seconds[1]) == ["tricks/fgm.py", "a copy of the whole table", "no attack"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("accelerate") is None, reason="transformers.Trainer needs accelerate")
+def test_the_time_until_the_first_step(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(TEXTS, 100)
+    tokenizer.save_pretrained(tmp_path / "bert")
+    BertModel(BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                         intermediate_size=32)).save_pretrained(tmp_path / "bert")  # fmt: skip
+    first, answers = startup.comparisons(["--model", str(tmp_path / "bert"), "--rounds", "1"])
+    assert list(first.seconds[1]) == ["ours", "ours, in fp32", "transformers.Trainer"]
+    (help_, _), = answers.seconds[1]["main.py --help"]
+    assert help_ < 5
+
+
+def test_rounds_take_turns() -> None:
+    order: list[str] = []
+    runs = {name: lambda name=name: once(lambda: order.append(name)) for name in ("ours", "a", "b")}
+    given = options(None).parse_args(["--rounds", "3", "--threads", "1", "--peer", "a"])
+    assert list(compare("work", "step", runs, given).seconds[1]) == ["ours", "a"]
+    assert order == ["ours", "a", "a", "ours", "ours", "a"]
 
 
 @pytest.mark.parametrize("scale", [1.0, 8.0, 300.0])
-def test_the_crf_that_is_timed_is_pytorch_crf_where_nothing_is_forbidden(scale: float) -> None:
-    trained, decoded = crf.compare((4, 12, 5), scale, rounds=2)
-    for seconds in (trained, decoded):
-        assert list(seconds) == ["ours", "pytorch-crf"] and all(len(found) == 2 for found in seconds.values())
+def test_the_crf_that_is_timed_is_pytorch_crf_where_nothing_is_forbidden(
+    scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crf, "SHAPES", [(4, 12, 5)])
+    for found in crf.comparisons(["--scale", str(scale), "--rounds", "2", "--threads", "1"]):
+        assert list(found.seconds[1]) == ["ours", "pytorch-crf"]
+        assert all(len(seconds) == 2 for seconds in found.seconds[1].values())
     wrong = crf.Pair(4, 12, 5, scale)
     with torch.no_grad():
         wrong.theirs.transitions += torch.randn(5, 5)
@@ -234,7 +320,7 @@ def test_the_crf_that_is_timed_is_pytorch_crf_where_nothing_is_forbidden(scale: 
 
 @pytest.mark.parametrize("wrong", [False, True])
 def test_what_each_way_to_save_has_written_is_the_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrong: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: bool
 ) -> None:
     """The comparison notices a single other number."""
     saves = dict.fromkeys(["ours", "torch.save", "DCP kept"]) if not wrong else {"ours": None}
@@ -244,12 +330,12 @@ def test_what_each_way_to_save_has_written_is_the_state(
         changed = {"0.bias": torch.zeros(223)}
         monkeypatch.setattr(checkpoint, "save_file", lambda weights, path: save_file(weights | changed, path))
         with pytest.raises(AssertionError, match=r"ours\.model\.0\.bias"):
-            checkpoint.compare(100_000, 1, tmp_path)
+            list(checkpoint.comparisons(["--parameters", "100_000", "--rounds", "1"]))
         return
-    checkpoint.report(["--parameters", "100_000", "--rounds", "2", "--folder", str(tmp_path)])
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split("|")[1].strip() for line in lines[2:]] == list(saves)
-    assert lines[2].count("1.00 (1.00 … 1.00)") == 2 and lines[3].count(" … ") == 4
+    argv = ["--parameters", "100_000", "--rounds", "2", "--folder", str(tmp_path)]
+    for found in checkpoint.comparisons(argv):
+        assert {name: len(seconds) for name, seconds in found.seconds[1].items()} == dict.fromkeys(saves, 2)
+        assert list(found.columns()) == ["wall time, 1 thread"]
 
 
 @pytest.mark.slow
@@ -258,8 +344,8 @@ def test_both_loaders_give_the_same_batches(data: Path, tmp_path: Path, monkeypa
     argv = arguments(data, tmp_path / "out", tasks=json.dumps(TASKS[:1]), do_train=None, do_eval=None)
     split = [*argv, "--eval_file", "", "--eval_ratio", "0.3"]
     for given in (argv, split):
-        found = loading.compare(given, rounds=2)
-        assert [len(seconds) for seconds in found.values()] == [2, 2]
+        (found,) = loading.comparisons([*given, "--rounds", "2", "--threads", "1"])
+        assert [len(seconds) for seconds in found.seconds[1].values()] == [2, 2]
     job = main.build_job(main.get_args([*argv, "--do_train", "true"]))
     main.build_data(job)
     collate = Collator.label_tensor
@@ -267,4 +353,4 @@ def test_both_loaders_give_the_same_batches(data: Path, tmp_path: Path, monkeypa
     with pytest.raises(AssertionError):
         loading.check(job)
     with pytest.raises(ConfigError, match="one task of kind sequence_classification"):
-        loading.compare(arguments(data, tmp_path / "out", do_train=None, do_eval=None))
+        list(loading.comparisons(arguments(data, tmp_path / "out", do_train=None, do_eval=None)))
