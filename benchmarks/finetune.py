@@ -16,14 +16,12 @@ process per real sub-word, the median of the ratios within a round. Before, all 
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import main
@@ -31,20 +29,10 @@ from config import get_args
 from trainer.device import to_device
 
 from .mlm import WARM_UP, Clock, Counting, interleaved, table, trainer_steps
+from .random_texts import job_on
 
-TEXTS, CLASSES, LENGTH = 4000, 10, 128
+TEXTS = 4000
 Go = Callable[[], tuple[Clock, int]]
-
-
-def write_texts(path: Path, tokenizer: Any) -> None:
-    """Of whole words, so that a text has as many sub-words as it has words and special tokens."""
-    rng = np.random.default_rng(0)
-    words = [word for word in sorted(tokenizer.get_vocab()) if word.isascii() and word.isalpha()]
-    spread = 0.7  # of the logarithm; with it and the cut at the maximum the mean is 40
-    lengths = np.clip(rng.lognormal(np.log(33), spread, TEXTS).round(), 3, LENGTH).astype(int)
-    lines = (json.dumps({"text": " ".join(rng.choice(words, n - 2)), "label": f"label {rng.integers(CLASSES)}"})
-             for n in lengths)  # fmt: skip
-    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def prepared(argv: Sequence[str]) -> tuple[main.Job, Any]:
@@ -178,15 +166,7 @@ def report(argv: list[str] | None) -> None:
 
 def arguments(model: str, folder: Path, more: Sequence[str]) -> list[str]:
     """Of a job on random texts."""
-    from data_process.tokenizer import load_tokenizer
-    from model_utils.encoder import locate
-
-    write_texts(folder / "train.jsonl", load_tokenizer(locate(model)))
-    task = [{"name": "label", "kind": "sequence_classification", "label_column": "label"}]
-    given = {"model_name_or_path": model, "tasks": json.dumps(task), "train_file": folder / "train.jsonl",
-             "max_length": LENGTH, "output_dir": folder / "out", "cache_dir": folder / "cache", "do_train": True,
-             "group_by_length": True, "resume": "never", "eval_ratio": 0, "test_ratio": 0}  # fmt: skip
-    return [text for name, value in given.items() for text in (f"--{name}", str(value))] + [*more]
+    return [*job_on(folder, model, TEXTS), "--group_by_length", "true", *more]
 
 
 if __name__ == "__main__":

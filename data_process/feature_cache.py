@@ -27,6 +27,7 @@ from .schema import Schema
 logger = logging.getLogger(__name__)
 VERSION = 3  # raise it when the meaning of a column changes
 CHUNK = 1000
+as_json = json.JSONEncoder(ensure_ascii=False, default=str).encode  # str: Parquet has dates
 
 
 def cached_features(
@@ -66,7 +67,7 @@ def encode_all(
         good = [(number, record) for number, record in chunk if number not in skipped]
         features = encoder(good) if good else []
         for feature, (_, record) in zip(features, good, strict=True):
-            feature["record"] = json.dumps(record, ensure_ascii=False, default=str)  # str: Parquet has dates
+            feature["record"] = as_json(record)
         wrong = [{"sample_id": number, "record": "{}"} for number, _ in chunk if number in skipped]
         yield sorted([*features, *wrong], key=lambda row: row["sample_id"])
 
