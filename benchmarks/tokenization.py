@@ -19,10 +19,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}  # before the library makes its threads
 
 import main
 from config import ConfigError, get_args
@@ -38,7 +37,8 @@ class Comparison:
     def __init__(self, job: main.Job):
         """job: with its data, of one task with one label per text, on one data set."""
         [self.data], [self.task] = job.data.values(), job.tasks
-        self.tokenizer, self.max_length = job.tokenizer, job.args.max_length
+        self.max_length = job.args.max_length
+        self.call = partial(job.tokenizer, truncation=True, max_length=self.max_length, return_attention_mask=False)
         self.numbers = {name: number for number, name in enumerate(self.task["labels"])}
         records = read_records(self.data.sources["train"])
         self.texts = [self.data.schema.text(record) for _, record in records]
@@ -51,29 +51,25 @@ class Comparison:
         data = build.read_data({"train": self.data.sources["train"]}, schema.labels, text_column=schema.text_column,
                                cache_dir=folder)  # fmt: skip
         build.settle_labels([data], [task])
-        data.set_encoder(self.tokenizer, self.max_length)
+        data.set_encoder(self.data.tokenizer, self.max_length)
         return data.rows("train")
 
     def theirs(self, folder: str, batch_size: int = 1000) -> Any:
         from datasets import load_dataset
 
-        [label] = self.data.schema.labels
-        text_column = self.data.schema.text_column
+        call, numbers, text_column = self.call, self.numbers, self.data.schema.text_column  # all of it is hashed
+        label_column = self.data.schema.labels[0].column
 
         def encode(batch: dict[str, list[Any]]) -> dict[str, Any]:
-            return {**self.call(batch[text_column]), "labels": [self.numbers[name] for name in batch[label.column]]}
+            return {**call(batch[text_column]), "labels": [numbers[str(name)] for name in batch[label_column]]}
 
         raw = load_dataset("json", data_files=self.data.sources["train"], split="train", cache_dir=folder)
         return raw.map(encode, batched=True, batch_size=batch_size)
 
-    def call(self, texts: list[str]) -> dict[str, Any]:
-        options = {"truncation": True, "max_length": self.max_length, "return_attention_mask": False}
-        return dict(self.tokenizer(texts, **options))
-
     def ours_alone(self) -> None:
         from data_process.inputs import Text
 
-        inputs = Text(self.tokenizer, self.data.schema, self.max_length)
+        inputs = Text(self.data.tokenizer, self.data.schema, self.max_length)
         records = [{self.data.schema.text_column: text} for text in self.texts]
         for first in range(0, len(records), 1000):
             inputs(records[first : first + 1000])
@@ -135,6 +131,7 @@ def report(argv: list[str] | None) -> None:
     parser.add_argument("--texts", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5)
     given, rest = parser.parse_known_args(argv)
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         job = job_on(Path(folder), given.model, given.texts) if given.model else []
         print("\n\n".join(map(table, compare([*job, *rest], given.rounds))))
