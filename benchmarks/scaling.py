@@ -106,7 +106,7 @@ def table(found: dict[str, list[list[float]]], sizes: Sequence[int]) -> str:
 
 
 def plot(found: dict[str, list[list[float]]], sizes: Sequence[int], path: Path) -> None:
-    """Seconds of each step over the records, both logarithmic; beside them what is linear."""
+    """Seconds of each step over the records, both logarithmic, and the line through the last that is linear."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -118,7 +118,7 @@ def plot(found: dict[str, list[list[float]]], sizes: Sequence[int], path: Path) 
         records = [sizes[0] if step == "stream" else size for size in sizes]
         seconds = [statistics.median(each) * count / 1e6 for each, count in zip(times, records, strict=True)]
         [line] = panel.loglog(sizes, seconds, mark, label=step)
-        linear = [seconds[0] * count / sizes[0] for count in records]
+        linear = [seconds[-1] * count / records[-1] for count in records]
         panel.loglog(sizes, linear, "--", color=line.get_color(), linewidth=0.8)
     panel.set_xlabel("records of the file")
     panel.set_ylabel("seconds of the process; dashed: linear")

@@ -132,9 +132,12 @@ def cache_key(source: str, encoder: RecordEncoder, limit: int | None, skipped: C
     return digest.hexdigest()[:20]
 
 
-def tokenizer_settings(tokenizer: Any) -> dict[str, Any]:
+def tokenizer_settings(tokenizer: Any) -> str:
     """All that decides how a tokenizer cuts texts."""
-    return json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}  # calls change both
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()  # calls leave both behind, and set them anew
+    backend.no_padding()
+    return backend.to_str()
 
 
 def content_hash(source: str) -> str:

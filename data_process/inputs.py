@@ -133,7 +133,7 @@ class Text(Inputs):
             sides.append(self.ids([self.schema.text_pair(record) for record in records]))
         return [self.joined(each)[0] for each in zip(*sides, strict=True)]
 
-    def joined(self, ids: Sequence[list[int]]) -> tuple[dict[str, Any], list[int]]:
+    def joined(self, ids: Sequence[list[int]]) -> tuple[dict[str, Any], Sequence[int]]:
         """The feature, and the place in it of each kept sub-word of the first text."""
         lengths = [len(part) for part in ids]
         if self.stride:
@@ -143,7 +143,7 @@ class Text(Inputs):
         kept = cut(lengths, self.room)
         feature = self.feature([[part[:n] for part, n in zip(ids, kept, strict=True)]], kept != lengths)
         first = len(self.template.special[0])
-        return feature, list(range(first, first + kept[0]))
+        return feature, range(first, first + kept[0])
 
 
 class Words(Text):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from data_process.checks import scan
+from data_process.checks import Strata, scan
 from data_process.errors import DataError
 from data_process.schema import LabelColumn, Schema
 
@@ -195,6 +195,15 @@ def test_optional_gold_is_checked_where_it_is_there() -> None:
     assert scan([("f:1", record()), ("f:2", record(label=None))], SINGLE, "optional").label_counts == {"intent": {}}
     with pytest.raises(DataError, match=r"^f:1: label: is an empty label$"):
         scan([("f:1", record(label=""))], SINGLE, "optional")
+
+
+def test_strata_are_a_list_that_keeps_equal_labels_once() -> None:
+    labels: list[Any] = ["a", ["a"], "", ["a", "b"], [], "a", ["b", "a"], ["a", "b"]] * 100
+    strata = Strata()
+    for label in labels:
+        strata.append(label)
+    assert [*strata] == labels and [strata[n] for n in range(len(strata))] == labels and strata[-1] == ["a", "b"]
+    assert len(strata.labels) == 6 and strata.of_record.itemsize == 4
 
 
 def test_nothing_behind_the_limit_is_read() -> None:
