@@ -18,7 +18,6 @@ schedule and clipping. Before all, the losses of several steps of all loops are 
 makes ours fast and without it.
 """
 
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,43 +25,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import main
 from config import get_args
 
 from .peers import LOOPS, WithLoss, Work, check_losses, ours, real_tokens, trainer_arguments
+from .random_texts import job_on
 from .rounds import WARM_UP, Clock, Comparison, Go, compare, options, show
 
-TEXTS, CLASSES, LENGTH = 4000, 10, 128
+TEXTS = 4000
 PLAIN = ("--unpad", "false")  # the model as others have it
 FP32 = ("--precision", "fp32")
 GROUPED = ("--group_by_length", "true")
-
-
-def write_texts(path: Path, tokenizer: Any) -> None:
-    """Of whole words, so that a text has as many sub-words as it has words and special tokens."""
-    rng = np.random.default_rng(0)
-    words = [word for word in sorted(tokenizer.get_vocab()) if word.isascii() and word.isalpha()]
-    spread = 0.7  # of the logarithm; with it and the cut at the maximum the mean is 40
-    lengths = np.clip(rng.lognormal(np.log(33), spread, TEXTS).round(), 3, LENGTH).astype(int)
-    lines = (json.dumps({"text": " ".join(rng.choice(words, n - 2)), "label": f"label {rng.integers(CLASSES)}"})
-             for n in lengths)  # fmt: skip
-    path.write_text("\n".join(lines), encoding="utf-8")
-
-
-def arguments(model: str, folder: Path, more: Sequence[str] = ()) -> list[str]:
-    """Of a job on random texts, written into the folder."""
-    from data_process.tokenizer import load_tokenizer
-    from model_utils.encoder import locate
-
-    write_texts(folder / "train.jsonl", load_tokenizer(locate(model)))
-    task = [{"name": "label", "kind": "sequence_classification", "label_column": "label"}]
-    given = {"model_name_or_path": model, "tasks": json.dumps(task), "train_file": folder / "train.jsonl",
-             "max_length": LENGTH, "output_dir": folder / "out", "cache_dir": folder / "cache", "do_train": True,
-             "resume": "never", "eval_ratio": 0, "test_ratio": 0}  # fmt: skip
-    return [text for name, value in given.items() for text in (f"--{name}", str(value))] + [*more]
 
 
 def prepared(argv: Sequence[str]) -> tuple[main.Job, Any]:
@@ -172,7 +147,7 @@ def comparisons(argv: Sequence[str]) -> Iterator[Comparison]:
     parser.add_argument("--steps", type=int, default=8, help="of each in a round")
     given, rest = parser.parse_known_args(argv)
     with tempfile.TemporaryDirectory() as folder:
-        job = arguments(given.model, Path(folder), rest)
+        job = [*job_on(Path(folder), given.model, TEXTS), *rest]
         plain, steps = [*job, *PLAIN], given.steps
         check_batches([*job, *FP32])
         yield overhead(Path(folder), given)
@@ -191,7 +166,7 @@ def comparisons(argv: Sequence[str]) -> Iterator[Comparison]:
 def overhead(folder: Path, given: Any) -> Comparison:
     """Steps of a model that is so small that the loop shows."""
     tiny = ["--model_name_or_path", "scratch:tiny", "--batch_size", "4", "--max_length", "16", *FP32, *PLAIN]
-    job = [*arguments(given.model, folder), *tiny]
+    job = [*job_on(folder, given.model, TEXTS), *tiny]
 
     def per_step(loop: Callable[[Work, int], Go]) -> Go:
         go, steps = loop(work(job), 10 * given.steps), 10 * given.steps

@@ -22,7 +22,8 @@ from pathlib import Path
 import main
 from model_utils.encoder import locate
 
-from .finetune import arguments
+from .finetune import TEXTS
+from .random_texts import job_on
 from .rounds import Clock, Comparison, Go, compare, options, show
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +85,7 @@ def comparisons(argv: Sequence[str]) -> Iterator[Comparison]:
     given = parser.parse_args(argv)
     python = [sys.executable, "-W", "ignore"]
     with tempfile.TemporaryDirectory() as folder:
-        job = arguments(given.model, Path(folder), ["--logging_steps", "1", "--device", "cpu"])
+        job = [*job_on(Path(folder), given.model, TEXTS), "--logging_steps", "1", "--device", "cpu"]
         encoder = locate(given.model)
         theirs = [encoder, f"{folder}/train.jsonl", f"{folder}/theirs"]
         first = {

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 # BERT cuts at white space and around each Chinese character, whatever stands beside them. These are not all of them:
 # a place that is left out makes longer pieces, but no other words.
-_PIECE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[^ \t\r\n\u3000\u3400-\u4dbf\u4e00-\u9fff]+")
+PIECE = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]|[^ \t\r\n\u3000\u3400-\u4dbf\u4e00-\u9fff]+")
 
 
 def count_words(texts: Iterable[str], normalizer: Any, pre_tokenizer: Any) -> Counter[str]:
@@ -32,7 +32,7 @@ def count_words(texts: Iterable[str], normalizer: Any, pre_tokenizer: Any) -> Co
     """
     pieces: Counter[str] = Counter()
     for text in texts:
-        pieces.update(_PIECE.findall(text))
+        pieces.update(PIECE.findall(text))
     words: Counter[str] = Counter()
     for piece, count in pieces.items():
         for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(piece)):

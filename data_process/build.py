@@ -14,6 +14,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from .checks import DataInfo, check_file
 from .encode import RecordEncoder, TargetEncoder
 from .errors import DataError
@@ -87,8 +89,8 @@ class Data:
     def classes(self, part: str) -> list[Any]:
         """The first label, or list of labels, of each record of a part; "" where there is none."""
         found = self.scan_of(part)
-        label = dict(zip(found.kept, found.strata, strict=True))
-        return [label[number] for number in self.numbers(part)]
+        places = np.searchsorted(found.kept, self.numbers(part)).tolist()
+        return [found.strata[place] for place in places]
 
     def figures(self, part: str, streamed: bool = False) -> dict[str, Any]:
         """For dataset_info.json: records, lengths and label counts of a part; of a streamed one without encoding it.

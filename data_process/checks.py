@@ -3,13 +3,15 @@
     info = scan(read_records("train.jsonl"), schema, gold="required")
     info.label_counts["intent"]     # {"PlayMusic": 1914, ...}
 
-One pass in constant memory (plus one label per record for stratified splits). The first wrong record raises `DataError`
-with `file:line: field: what is wrong and what would be right`, or is left out and remembered (on_bad_record="skip").
+One pass in constant memory, but for the four bytes of each record that say its label, for stratified splits. The first
+wrong record raises `DataError` with `file:line: field: what is wrong and what would be right`, or is left out and
+remembered (on_bad_record="skip").
 """
 
 import logging
+from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
@@ -24,6 +26,30 @@ logger = logging.getLogger(__name__)
 LISTED = 10  # mistakes of a file that are shown
 
 
+class Strata(Sequence[str | list[str]]):
+    """A label, or list of labels, for each record; those that are equal are kept once."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str | tuple[str, ...], int] = {}
+        self.labels: list[str | list[str]] = []
+        self.of_record = array("I")
+
+    def append(self, label: str | list[str]) -> None:
+        number = self.numbers.setdefault(label if isinstance(label, str) else tuple(label), len(self.labels))
+        if number == len(self.labels):
+            self.labels.append(label)
+        self.of_record.append(number)
+
+    def __len__(self) -> int:
+        return len(self.of_record)
+
+    def __getitem__(self, record: Any) -> Any:
+        return self.labels[self.of_record[record]]
+
+    def __iter__(self) -> Iterator[str | list[str]]:
+        return map(self.labels.__getitem__, self.of_record)
+
+
 @dataclass
 class DataInfo:
     """What a scan found."""
@@ -32,7 +58,7 @@ class DataInfo:
     """those left out included"""
     label_counts: dict[str, Counter[str]] = field(default_factory=dict)
     """task -> label -> occurrences (in records, for "word" in words); nothing where labels have no names"""
-    strata: list[str | list[str]] = field(default_factory=list)
+    strata: Strata = field(default_factory=Strata)
     """the first label, or list of labels, of each good record, for splits; "" without one"""
     groups: list[str | int] = field(default_factory=list)
     """the group of each good record, if the schema has groups"""

@@ -18,7 +18,7 @@ from .schema import Schema
 
 
 class RecordEncoder:
-    """Encodes batches of records with a fast tokenizer. Picklable; keeps nothing between calls."""
+    """Encodes batches of records with a fast tokenizer, and remembers words. Picklable."""
 
     def __init__(
         self, tokenizer: Any, schema: Schema, vocabs: Mapping[str, Any], max_length: int, stride: int = 0

@@ -27,6 +27,7 @@ from .schema import Schema
 logger = logging.getLogger(__name__)
 VERSION = 3  # raise it when the meaning of a column changes
 CHUNK = 1000
+as_json = json.JSONEncoder(ensure_ascii=False, default=str).encode  # str: Parquet has dates
 
 
 def cached_features(
@@ -66,7 +67,7 @@ def encode_all(
         good = [(number, record) for number, record in chunk if number not in skipped]
         features = encoder(good) if good else []
         for feature, (_, record) in zip(features, good, strict=True):
-            feature["record"] = json.dumps(record, ensure_ascii=False, default=str)  # str: Parquet has dates
+            feature["record"] = as_json(record)
         wrong = [{"sample_id": number, "record": "{}"} for number, _ in chunk if number in skipped]
         yield sorted([*features, *wrong], key=lambda row: row["sample_id"])
 
@@ -131,9 +132,12 @@ def cache_key(source: str, encoder: RecordEncoder, limit: int | None, skipped: C
     return digest.hexdigest()[:20]
 
 
-def tokenizer_settings(tokenizer: Any) -> dict[str, Any]:
+def tokenizer_settings(tokenizer: Any) -> str:
     """All that decides how a tokenizer cuts texts."""
-    return json.loads(tokenizer.backend_tokenizer.to_str()) | {"truncation": None, "padding": None}  # calls change both
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()  # calls leave both behind, and set them anew
+    backend.no_padding()
+    return backend.to_str()
 
 
 def content_hash(source: str) -> str:

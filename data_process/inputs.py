@@ -27,6 +27,7 @@ from itertools import accumulate, chain
 from typing import Any
 
 from .errors import DataError
+from .known_words import KnownWords, bert_words, cut_as_bert
 from .schema import Schema
 from .templates import Template, cut, owners, windows
 
@@ -42,7 +43,7 @@ class Inputs:
     def __init__(self, tokenizer: Any, schema: Schema, max_length: int, stride: int = 0):
         """
         Args:
-            tokenizer: a fast one, as `tokenizer.py` makes it.
+            tokenizer: a fast one, as `tokenizer.py` makes it; no tokens may be added to it from now on.
             max_length: of an input, in sub-words, special tokens included.
             stride: sub-words that two windows share; 0: no windows, long texts are cut.
 
@@ -54,6 +55,8 @@ class Inputs:
         self.room = max_length - self.template.num_special
         self.several = self.SEVERAL or stride > 0
         self.filler = tokenizer.convert_tokens_to_ids(tokenizer.unk_token or tokenizer.pad_token)
+        self.known = KnownWords(self.words_alone)
+        self.as_bert = cut_as_bert(tokenizer)
         if self.room < num_texts:
             needed = f"{self.template.num_special} special tokens and a sub-word of each text"
             least = self.template.num_special + num_texts
@@ -86,6 +89,20 @@ class Inputs:
         )
         return batch.encodings
 
+    def words_alone(self, words: list[str]) -> list[list[int]]:
+        """Sub-words of each word."""
+        [encoding] = self.tokenize([words], in_words=True)
+        pieces: list[list[int]] = [[] for _ in words]
+        for number, word in zip(encoding.ids, encoding.word_ids, strict=True):
+            pieces[word].append(number)
+        return pieces
+
+    def ids(self, texts: list[str]) -> list[list[int]]:
+        """Sub-words of each text, whole and without special tokens."""
+        if not self.as_bert:
+            return [encoding.ids for encoding in self.tokenize(texts)]
+        return [[*chain.from_iterable(pieces)] for pieces in self.known([bert_words(text) for text in texts])]
+
     def feature(self, rows: Sequence[Sequence[list[int]]], cut_off: bool) -> dict[str, Any]:
         """rows: the texts of each input, cut."""
         input_ids: list[int] = []
@@ -111,12 +128,12 @@ class Text(Inputs):
         return 0 if self.schema.text_pair_column else self.room
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        sides = [self.tokenize([self.schema.text(record) for record in records])]
+        sides = [self.ids([self.schema.text(record) for record in records])]
         if self.schema.text_pair_column:
-            sides.append(self.tokenize([self.schema.text_pair(record) for record in records]))
-        return [self.joined([encoding.ids for encoding in each])[0] for each in zip(*sides, strict=True)]
+            sides.append(self.ids([self.schema.text_pair(record) for record in records]))
+        return [self.joined(each)[0] for each in zip(*sides, strict=True)]
 
-    def joined(self, ids: Sequence[list[int]]) -> tuple[dict[str, Any], list[int]]:
+    def joined(self, ids: Sequence[list[int]]) -> tuple[dict[str, Any], Sequence[int]]:
         """The feature, and the place in it of each kept sub-word of the first text."""
         lengths = [len(part) for part in ids]
         if self.stride:
@@ -126,24 +143,25 @@ class Text(Inputs):
         kept = cut(lengths, self.room)
         feature = self.feature([[part[:n] for part, n in zip(ids, kept, strict=True)]], kept != lengths)
         first = len(self.template.special[0])
-        return feature, list(range(first, first + kept[0]))
+        return feature, range(first, first + kept[0])
 
 
 class Words(Text):
     """The same, and the text is a list of words."""
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        texts = [self.schema.text(record) for record in records]
-        sides = [self.tokenize(texts, in_words=True)]
+        sides = [self.known([self.schema.text(record) for record in records])]
         if self.schema.text_pair_column:
-            sides.append(self.tokenize([self.schema.text_pair(record) for record in records], in_words=True))
-        return [self.tagged(text, *each) for text, *each in zip(texts, *sides, strict=True)]
+            sides.append(self.known([self.schema.text_pair(record) for record in records]))
+        return [self.tagged(*each) for each in zip(*sides, strict=True)]
 
-    def tagged(self, words: list[str], encoding: Any, *pair: Any) -> dict[str, Any]:
-        ids, starts = words_of(encoding, len(words), self.filler)
-        feature, kept = self.joined([ids, *(other.ids for other in pair)])
+    def tagged(self, pieces: list[list[int]], *pair: list[list[int]]) -> dict[str, Any]:
+        """pieces: sub-words of each word; tokenizers swallow some words, as a space or a zero-width mark."""
+        pieces = [piece or [self.filler] for piece in pieces]  # so that no tag is lost
+        feature, kept = self.joined([[*chain.from_iterable(some)] for some in (pieces, *pair)])
+        starts = accumulate(map(len, pieces), initial=0)
         feature["word_starts"] = [kept[start] for start in starts if start < len(kept)]
-        feature["num_words"] = len(words)
+        feature["num_words"] = len(pieces)
         return feature
 
 
@@ -154,15 +172,15 @@ class Context(Inputs):
         return self.room - self.room // 2
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        questions = self.tokenize([self.schema.text(record) for record in records])
+        questions = self.ids([self.schema.text(record) for record in records])
         texts = [self.schema.text_pair(record) for record in records]
         return [self.windowed(*each) for each in zip(questions, self.tokenize(texts), texts, strict=True)]
 
-    def windowed(self, question: Any, context: Any, text: str) -> dict[str, Any]:
-        asked, room = question.ids[: self.room // 2], self.room
+    def windowed(self, question: list[int], context: Any, text: str) -> dict[str, Any]:
+        asked, room = question[: self.room // 2], self.room
         room -= len(asked)
         spans = windows(len(context.ids), room, self.stride) if self.stride else [(0, min(len(context.ids), room))]
-        cut_off = len(asked) < len(question.ids) or spans[-1][1] < len(context.ids)
+        cut_off = len(asked) < len(question) or spans[-1][1] < len(context.ids)
         rows = [[asked, context.ids[start:end]] for start, end in spans]
         feature = self.feature(rows, cut_off)
         lengths = feature.get("row_lengths", [len(feature["input_ids"])])
@@ -180,14 +198,14 @@ class Choices(Inputs):
     NUM_TEXTS, SEVERAL = 2, True
 
     def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        texts = [encoding.ids for encoding in self.tokenize([self.schema.text(record) for record in records])]
+        texts = self.ids([self.schema.text(record) for record in records])
         asked = [self.schema.text_pair(record) for record in records]
-        questions = [e.ids for e in self.tokenize(asked)] if self.schema.text_pair_column else [[] for _ in records]
+        questions = self.ids(asked) if self.schema.text_pair_column else [[] for _ in records]
         choices = [self.schema.choices(record) for record in records]
-        encodings = iter(self.tokenize(list(chain.from_iterable(choices))))
+        ids = iter(self.ids([*chain.from_iterable(choices)]))
         features = []
         for text, question, some in zip(texts, questions, choices, strict=True):
-            sides = [(text, question + next(encodings).ids) for _ in some]
+            sides = [(text, question + next(ids)) for _ in some]
             kept = [cut([len(side) for side in each], self.room) for each in sides]
             rows = [[side[:n] for side, n in zip(*each, strict=True)] for each in zip(sides, kept, strict=True)]
             cut_off = any(sum(map(len, each)) > self.room for each in sides)
@@ -203,12 +221,12 @@ class Separate(Inputs):
     def __call__(self, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         schema = self.schema
         texts = [[text for text in (schema.text(r), schema.text_pair(r)) if text is not None] for r in records]
-        encodings = iter(self.tokenize(list(chain.from_iterable(texts))))
+        ids = iter(self.ids([*chain.from_iterable(texts)]))
         features = []
         for some in texts:
-            ids = [next(encodings).ids for _ in some]
-            rows = [[part[: self.room]] for part in (ids[0], ids[-1])]
-            features.append(self.feature(rows, max(map(len, ids)) > self.room))
+            own = [next(ids) for _ in some]
+            rows = [[part[: self.room]] for part in (own[0], own[-1])]
+            features.append(self.feature(rows, max(map(len, own)) > self.room))
         return features
 
 
@@ -254,16 +272,3 @@ def without_space(text: str, start: int, end: int) -> tuple[int, int]:
     while start < end and text[start].isspace():
         start += 1
     return start, end
-
-
-def words_of(encoding: Any, num_words: int, filler: int) -> tuple[list[int], list[int]]:
-    """Sub-words of a text, and where each word starts.
-
-    Tokenizers swallow some words, as a space or a zero-width mark; `filler` stands in, so that no tag is lost.
-    """
-    pieces: list[list[int]] = [[] for _ in range(num_words)]
-    for number, word in zip(encoding.ids, encoding.word_ids, strict=True):
-        pieces[word].append(number)
-    pieces = [piece or [filler] for piece in pieces]
-    starts = accumulate(map(len, pieces), initial=0)
-    return list(chain.from_iterable(pieces)), list(starts)[:-1]

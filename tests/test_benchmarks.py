@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,12 @@ from benchmarks import (
     mlm_curve,
     mlm_factors,
     quality,
+    random_texts,
     run,
+    scaling,
     startup,
+    streaming,
+    tokenization,
 )
 from benchmarks.baselines import baselines, report
 from benchmarks.mlm import dense_labels, their_rows
@@ -227,7 +232,7 @@ def test_fine_tuning_is_timed_on_the_same_texts(tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path / "bert")
     BertModel(BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
                          intermediate_size=32)).save_pretrained(tmp_path / "bert")  # fmt: skip
-    job, _ = finetune.prepared(finetune.arguments(str(tmp_path / "bert"), tmp_path))
+    job, _ = finetune.prepared(random_texts.job_on(tmp_path, str(tmp_path / "bert"), finetune.TEXTS))
     lengths = job.data["data"].lengths("train")
     assert len(lengths) == finetune.TEXTS and max(lengths) == 128 and 38 < np.mean(lengths) < 42
     argv = ["--model", str(tmp_path / "bert"), "--steps", "2", "--rounds", "2", "--threads", "1"]
@@ -354,3 +359,64 @@ def test_both_loaders_give_the_same_batches(data: Path, tmp_path: Path, monkeypa
         loading.check(job)
     with pytest.raises(ConfigError, match="one task of kind sequence_classification"):
         list(loading.comparisons(arguments(data, tmp_path / "out", do_train=None, do_eval=None)))
+
+
+@pytest.fixture
+def tokenizer_folder(tmp_path: Path) -> str:
+    train_tokenizer(TEXTS, 100).save_pretrained(tmp_path / "bert")
+    BertConfig(vocab_size=100, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+               ).save_pretrained(tmp_path / "bert")  # fmt: skip
+    return str(tmp_path / "bert")
+
+
+def test_random_texts_are_of_whole_words_and_have_the_lengths_asked_for(tokenizer_folder: str, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    random_texts.write_texts(tmp_path / "a.jsonl", tokenizer, 1000, median=20)
+    records = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text(encoding="utf-8").splitlines()]
+    lengths = [len(record["text"].split()) + 2 for record in records]
+    assert [len(ids) for ids in tokenizer([record["text"] for record in records])["input_ids"]] == lengths
+    assert len(records) == 1000 and 18 < np.median(lengths) < 22 and max(lengths) <= random_texts.LONGEST
+    assert len({record["label"] for record in records}) == random_texts.CLASSES
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_both_caches_have_the_same_rows(
+    tokenizer_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = random_texts.job_on(tmp_path / "work", tokenizer_folder, 150, median=90)  # some are cut
+    monkeypatch.setattr(tokenization, "BATCH_SIZES", (64,))
+    everything, alone = tokenization.comparisons([*argv, "--rounds", "2", "--threads", "1"])
+    assert list(everything.seconds[1]) == ["ours", "datasets.map, batches of 64"]
+    for found in (everything, alone):
+        assert all(len(seconds) == 2 for seconds in found.seconds[1].values())
+    job = main.build_job(main.get_args(argv))
+    main.build_data(job)
+    case = tokenization.Case(job)
+    assert case.check() == job.data["data"].lengths("train").sum()
+    case.numbers["label 3"] = 4
+    with pytest.raises(AssertionError):
+        case.check()
+
+
+@pytest.mark.slow
+def test_peaks_and_times_of_growing_files(
+    tokenizer_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch sees what is allocated; each kind makes the batches of an epoch; a step that is not linear shows."""
+    with streaming.Watch() as watch:
+        before = watch.most
+        held = np.ones(50 * 2**20, np.uint8)
+        time.sleep(0.1)
+        del held
+    assert 45 < watch.most - before < 60
+    found = streaming.compare(tokenizer_folder, [200, 400], True, ["--batch_size", "32"])
+    assert [[peak["batches"] for peak in peaks] for peaks in found.values()] == [[7, 13], [7, 13]]
+    assert all(50 < peak["anonymous"] < peak["resident"] for peaks in found.values() for peak in peaks)
+    times = scaling.compare(tokenizer_folder, [100, 300], 2, [])
+    assert list(times) == ["check", "encode", "open", "epoch", "index", "stream"]
+    assert all(len(each) == 2 and min(min(rounds) for rounds in each) > 0 for each in times.values())
+    lines = scaling.table({"check": [[10.0, 20.0, 5.0], [25.0, 40.0, 15.0]]}, [100, 300]).splitlines()
+    assert lines[0] == "| µs per record | 100 | 300 | last / first |"
+    assert lines[2] == "| check | 10.0 | 25.0 | 2.50 (2.00 … 3.00) |"
+    scaling.plot(times, [100, 300], tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 10_000

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from data_process.checks import scan
+from data_process.checks import Strata, scan
 from data_process.errors import DataError
 from data_process.schema import LabelColumn, Schema
 
@@ -135,7 +135,7 @@ def test_left_out_records_leave_no_trace() -> None:
     records = [("f:1", good | {"label": 7, "tags": ["I-x"]}), ("f:2", good), ("f:3", DataError("f:3", "broken"))]
     records += [("f:4", good | {"label": 3}), ("f:5", good | {"label": "B"})]
     found = scan(records, both, "required", on_bad_record="skip")
-    assert (found.num_records, found.skipped, found.kept, found.strata) == (5, [0, 2, 3], [1, 4], ["A", "B"])
+    assert (found.num_records, found.skipped, found.kept, [*found.strata]) == (5, [0, 2, 3], [1, 4], ["A", "B"])
     assert found.label_counts == {"intent": {"A": 1, "B": 1}, "slots": {"B-x": 2}}
     with pytest.raises(DataError, match=r"^f:3: broken$"):
         scan(records[1:], both, "required")
@@ -188,13 +188,22 @@ def test_counts_and_strata_against_counting_again() -> None:
             "intent": Counter(str(r["label"]) for r in read if r["label"]),
             "topic": Counter(r["topic"] for r in read if r["topic"]),
         }
-        assert info.strata == [str(r["label"] or r["topic"] or "") for r in read]
+        assert [*info.strata] == [str(r["label"] or r["topic"] or "") for r in read]
 
 
 def test_optional_gold_is_checked_where_it_is_there() -> None:
     assert scan([("f:1", record()), ("f:2", record(label=None))], SINGLE, "optional").label_counts == {"intent": {}}
     with pytest.raises(DataError, match=r"^f:1: label: is an empty label$"):
         scan([("f:1", record(label=""))], SINGLE, "optional")
+
+
+def test_strata_are_a_list_that_keeps_equal_labels_once() -> None:
+    labels: list[Any] = ["a", ["a"], "", ["a", "b"], [], "a", ["b", "a"], ["a", "b"]] * 100
+    strata = Strata()
+    for label in labels:
+        strata.append(label)
+    assert [*strata] == labels and [strata[n] for n in range(len(strata))] == labels and strata[-1] == ["a", "b"]
+    assert len(strata.labels) == 6 and strata.of_record.itemsize == 4
 
 
 def test_nothing_behind_the_limit_is_read() -> None:
