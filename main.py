@@ -420,9 +420,17 @@ def training_options(
     used.begin(() if job.resumes else gradients(options["train_step"], train_loader))
     optimizer.zero_grad()
     size = f"up to {args.batch_tokens} sub-words" if args.batch_tokens else f"{args.batch_size} records"
-    logger.info("%d steps of %d x %d x %s on %s in %s", total_steps, job.world_size, args.accumulate, size,
-                job.device, job.precision)  # fmt: skip
+    logger.info("%d steps of %d x %d x %s on %s in %s; %s", total_steps, job.world_size, args.accumulate, size,
+                job.device, job.precision, ", ".join(choices(args, model, optimizer)))  # fmt: skip
     return options
+
+
+def choices(args: Any, model: Any, optimizer: Any) -> list[str]:
+    """What decides how fast the steps are, by default or because it was asked for; for the log."""
+    fused = "fused " if optimizer.defaults.get("fused") else ""
+    saved = "states saved while training goes on" if args.async_save else "states saved between steps"
+    attention = model.encoder.config._attn_implementation
+    return [f"attention {attention}", f"{fused}{args.optimizer}", *["compiled layers"] * args.compile, saved]
 
 
 def use_cpu_kernels(model: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -337,3 +338,31 @@ def test_two_processes_from_the_shell(data, tmp_path):
     ids = [json.loads(line)["sample_id"] for line in wrong]
     assert ids == sorted(set(ids))
     assert 1 - len(ids) / 100 == pytest.approx(read(tmp_path / "out" / "test_metrics.json")["sentence_accuracy"])
+
+
+def test_the_log_says_what_was_chosen_for_speed(data, tmp_path, capsys):
+    """On a CPU without padding by default, with outputs as with it; where that does not go, as it was."""
+    losses = {}
+    for name, options, expected in (
+        ("default", {}, "attention unpadded, fused adamw, states saved while training goes on"),
+        ("plain", {"unpad": False, "async_save": False}, "attention cpu_tiles, fused adamw, states saved between"),
+        ("trick", {"use_vat": True}, "attention cpu_tiles, fused adamw, states"),
+    ):
+        out = tmp_path / name
+        given = {"max_steps": 3, "model_name_or_path": without_dropout(data, tmp_path),
+                 "tasks": json.dumps([task | {"dropout": 0.0} for task in TASKS])}  # fmt: skip
+        assert main.run(arguments(data, out, **given, **options)) == 0
+        assert re.search(rf"\d+ steps of 1 x 1 x 16 records on cpu in fp32; {expected}", capsys.readouterr().out)
+        losses[name] = read(out / "eval_metrics.json")["loss"]
+    assert losses["default"] == pytest.approx(losses["plain"], rel=1e-4) != losses["trick"]
+
+
+def without_dropout(data, folder):
+    """The encoder of a run of a step, whose layers drop nothing from now on."""
+    base = folder / "base"
+    if not base.exists():
+        assert main.run(arguments(data, base, max_steps=1)) == 0
+    config = base / "best/encoder/config.json"
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config.write_text(json.dumps(read(config) | none), encoding="utf-8")
+    return base / "best" / "encoder"
