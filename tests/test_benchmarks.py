@@ -1,6 +1,8 @@
 """The scripts of benchmarks/ compare what they say they compare."""
 
+import dataclasses
 import importlib.util
+import inspect
 import json
 import re
 import time
@@ -29,6 +31,7 @@ from benchmarks import (
     mlm_factors,
     quality,
     random_texts,
+    rounds,
     run,
     scaling,
     startup,
@@ -40,9 +43,10 @@ from benchmarks.mlm import dense_labels, their_rows
 from benchmarks.peers import LOOPS, check_losses, ours
 from benchmarks.quality import table, train_ours, train_theirs
 from benchmarks.rounds import Comparison, compare, once, options
-from config import ConfigError
+from config import Arguments, ConfigError
 from data_loader.collate import Collator
 from data_process.tokenizer import train_tokenizer
+from huggingface_hands_on import pretraining_arguments
 from model_utils.scores.ranking import spearman
 from tests.sample_job import TASKS, arguments, read
 from tests.test_blocks import TEXTS, written
@@ -420,3 +424,21 @@ def test_peaks_and_times_of_growing_files(
     assert lines[2] == "| check | 10.0 | 25.0 | 2.50 (2.00 … 3.00) |"
     scaling.plot(times, [100, 300], tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_documented_commands_name_what_there_is() -> None:
+    """Cases, scripts and options of all pages; each script itself is tried above at a small size."""
+    pages = sorted(Path(run.__file__).parents[1].glob("docs/*.md"))
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    commands = re.findall(r"^python -m benchmarks\.(\w+) ?([^#\n]*)", text, re.MULTILINE)
+    assert len(commands) > 20
+    shared = "".join(inspect.getsource(module) for module in (rounds, run))
+    common = set(re.findall(r'"(--\w+)"', shared))
+    kinds = (Arguments, *(kind for kind in vars(pretraining_arguments).values() if dataclasses.is_dataclass(kind)))
+    of_main = {f"--{field.name}" for kind in kinds for field in dataclasses.fields(kind)} | {"--config"}
+    for script, rest in commands:
+        case = re.search(r"--case (\w+)", rest)
+        assert case is None or case[1] in run.CASES, rest
+        source = Path(run.__file__).with_name(f"{case[1] if case else script}.py").read_text(encoding="utf-8")
+        known = common | of_main | set(re.findall(r'"(--\w+)"', source))
+        assert not {option for option in rest.split() if option.startswith("--")} - known, (script, rest)
