@@ -30,7 +30,7 @@ import torch
 import main
 from config import get_args
 
-from .peers import LOOPS, WithLoss, Work, check_losses, ours, real_tokens, trainer_arguments
+from .peers import LOOPS, WithLoss, Work, check_losses, ours, quietly, real_tokens, trainer_arguments
 from .random_texts import job_on
 from .rounds import WARM_UP, Clock, Comparison, Go, compare, options, show
 
@@ -111,8 +111,8 @@ def trainer_steps(job: Any, model: Any, rows: Any, collate: Any, steps: int, **s
         clock = Clock()
         counting.tokens.clear()
         with tempfile.TemporaryDirectory() as folder:
-            Trainer(model=model, args=trainer_arguments(job, folder, steps, **settings), train_dataset=rows,
-                    data_collator=counting, callbacks=[Timed()]).train()  # fmt: skip
+            quietly(Trainer(model=model, args=trainer_arguments(job, folder, steps, **settings), train_dataset=rows,
+                            data_collator=counting, callbacks=[Timed()]))  # fmt: skip
         return clock, sum(counting.tokens[WARM_UP : WARM_UP + steps])
 
     return go

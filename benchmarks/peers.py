@@ -179,11 +179,20 @@ def trainer(work: Work, steps: int) -> Go:
         nonlocal turn
         turn = Steps(work.batches, steps)
         with tempfile.TemporaryDirectory() as folder:
-            OnBatches(model=WithLoss(work.model), args=trainer_arguments(work.job, folder, steps), train_dataset=[0],
-                      optimizers=(work.optimizer, work.scheduler), callbacks=[EndStep()]).train()  # fmt: skip
+            quietly(OnBatches(model=WithLoss(work.model), args=trainer_arguments(work.job, folder, steps),
+                              train_dataset=[0], optimizers=(work.optimizer, work.scheduler),
+                              callbacks=[EndStep()]))  # fmt: skip
         return turn.result()
 
     return go
+
+
+def quietly(loop: Any) -> None:
+    """Train; a Trainer without progress bars prints its figures instead, where ours go."""
+    from transformers import PrinterCallback
+
+    loop.remove_callback(PrinterCallback)
+    loop.train()
 
 
 def trainer_arguments(job: main.Job, folder: str, steps: int, **options: Any) -> Any:
