@@ -5,7 +5,8 @@
 With dropout torch has no fused kernel on a CPU: it makes each of scores, mask, softmax, random numbers and products for
 the whole batch, in main memory. Here a tile of a few heads goes through all of it before the next one, forward and
 backward, and random numbers cost a tenth (cpu_dropout.py). Scores and softmax are fp32 also where the rest is bf16, as
-in fused kernels. Without dropout, and whenever a model asks for more than a mask, sdpa itself is called.
+in fused kernels. Without dropout, for a few short texts, and whenever a model asks for more than a mask, sdpa itself is
+called.
 
 B texts, H heads, T sub-words that look, S that are seen, D size of a head.
 Copy together with: cpu_dropout.py.
@@ -26,6 +27,7 @@ from .cpu_dropout import fill_kept, scale
 
 NAME = "cpu_tiles"
 UNUSUAL = ("cache", "position_bias", "softcap", "s_aux")  # what a model may ask for beside a mask
+SMALL = 2**17  # scores below which torch's way is as fast
 TILE = 2**19  # scores that a thread works on at once: 2 MB in fp32
 
 
@@ -49,7 +51,9 @@ def attention_forward(
     **more: Any,
 ) -> tuple[Tensor, None]:
     """As transformers calls it: query (B, H, T, D), key and value (B, H or fewer, S, D); returns (B, T, H, D)."""
-    if not 0 < dropout < 1 or query.device.type != "cpu" or any(more.get(name) is not None for name in UNUSUAL):
+    small = query.shape[:3].numel() * key.shape[2] < SMALL
+    unusual = any(more.get(name) is not None for name in UNUSUAL)
+    if not 0 < dropout < 1 or query.device.type != "cpu" or small or unusual:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling,
                                       is_causal=is_causal, **more)  # fmt: skip
     if (groups := query.shape[1] // key.shape[1]) > 1:

@@ -4,20 +4,21 @@
     encoder(input_ids=ids, attention_mask=mask)               # last_hidden_state (R, T, H) as before, 0 at padding
 
 The real sub-words of a batch stand behind each other in one row, each text with positions of its own; attention goes
-from text to text: texts of equal length together on a CPU, as jagged nested tensors on a GPU, for which torch has fused
-kernels. It works for any model of transformers whose layers see other sub-words in attention only, and hand what they
-are called with on to it: BERT, RoBERTa, XLM-R, ELECTRA, ERNIE … It is tried out first, and refused for others.
+from text to text: on a CPU in tiles of texts of about the same length, on a GPU as jagged nested tensors, for which
+torch has fused kernels. It works for any model of transformers whose layers see other sub-words in attention only, and
+hand what they are called with on to it: BERT, RoBERTa, XLM-R, ELECTRA, ERNIE … It is tried out first, and refused for
+others.
 
 R inputs, T sub-words of the longest, N real sub-words of all, A heads of size D, H hidden size.
 Copy together with: cpu_attention.py, cpu_dropout.py, encoder.py.
 """
 
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
@@ -26,6 +27,7 @@ from .cpu_attention import attention_forward
 from .encoder import ModelError, first_position
 
 NAME = "unpadded"
+WASTE = 64**2  # scores of a head that a tile may have of padding: another tile takes as long as some thousands
 
 
 def use_unpadding(encoder: Any) -> None:
@@ -55,8 +57,22 @@ class Row:
     """(R + 1,) where texts begin and end in the row"""
     size: torch.Size
     """R, T"""
-    runs: list[tuple[int, int]]
-    """on a CPU: (length, number) of neighbouring texts of equal length"""
+    tiles: "Tiles | None" = None
+    """on a CPU, where texts stand in the row by their length"""
+
+
+@dataclass
+class Tiles:
+    """Neighbouring texts that attention works on together, each tile padded to its longest text; M places in all."""
+
+    shapes: list[tuple[int, int]]
+    """texts, sub-words of the longest"""
+    masks: list[Tensor | None]
+    """(texts, 1, 1, longest) of each tile, True = real; None where nothing is padded"""
+    into: Tensor
+    """(M,) what stands there of the row; at padding the last sub-word of the text"""
+    back: Tensor
+    """(N,) where each of the row stands"""
 
 
 def row_of(mask: Tensor, places: Tensor | None = None) -> Row:
@@ -65,16 +81,40 @@ def row_of(mask: Tensor, places: Tensor | None = None) -> Row:
         mask: (R, T), 1 = real.
         places: (N,) of R * T; None: found here, for which the host waits for a GPU.
     """
-    lengths, runs = mask.sum(1), []
-    if mask.device.type == "cpu":  # texts by length, so that equal ones are neighbours
+    lengths, tiles = mask.sum(1), None
+    if mask.device.type == "cpu":
         lengths, order = lengths.sort()
         rows, columns = mask[order].nonzero(as_tuple=True)
         places = order[rows] * mask.shape[1] + columns
-        runs = [(length, len(list(equal))) for length, equal in groupby(lengths.tolist())]
+        tiles = tiles_of(lengths)
     elif places is None:
         places = mask.flatten().nonzero().flatten()
     assert places is not None
-    return Row(places, torch.nn.functional.pad(lengths.cumsum(0), (1, 0)), mask.shape, runs)
+    return Row(places, torch.nn.functional.pad(lengths.cumsum(0), (1, 0)), mask.shape, tiles)
+
+
+def tiles_of(lengths: Tensor) -> Tiles:
+    """lengths: (R,), rising."""
+    shapes: list[tuple[int, int]] = []
+    wasted = 0
+    for length in reversed(lengths.tolist()):
+        texts, longest = shapes[-1] if shapes else (0, 0)
+        wasted += longest**2 - length**2
+        if texts and wasted <= WASTE:
+            shapes[-1] = texts + 1, longest
+        else:
+            shapes.append((1, length))
+            wasted = 0
+    shapes.reverse()
+    widths = torch.tensor([longest for texts, longest in shapes for _ in range(texts)])  # (R,)
+    text = torch.repeat_interleave(widths)  # (M,)
+    place = torch.arange(len(text)) - (widths.cumsum(0) - widths)[text]
+    real = place < lengths[text]
+    into = (lengths.cumsum(0) - lengths)[text] + place.minimum(lengths[text] - 1)
+    parts = real.split([texts * longest for texts, longest in shapes])
+    masks = [None if bool(part.all()) else part.view(texts, 1, 1, longest)
+             for part, (texts, longest) in zip(parts, shapes, strict=True)]  # fmt: skip
+    return Tiles(shapes, masks, into, real.nonzero().flatten())
 
 
 class Unpadding:
@@ -127,14 +167,45 @@ def attend(
     """As transformers calls it: (1, A, N, D) each; returns (1, N, A, D)."""
     if unpadded is None:
         return attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **more)
-    if query.device.type != "cpu":
+    if unpadded.tiles is None:
         return jagged(query, key, value, unpadded, dropout, scaling), None
-    sizes = [length * number for length, number in unpadded.runs]
+    tiles = unpadded.tiles
+    sizes = [texts * longest for texts, longest in tiles.shapes]
+    inputs = (Spread.apply(x[0].transpose(0, 1), tiles).split(sizes) for x in (query, key, value))
     found = []
-    for (_, number), *own in zip(unpadded.runs, *(x.split(sizes, dim=2) for x in (query, key, value)), strict=True):
-        q, k, v = (x[0].unflatten(1, (number, -1)).transpose(0, 1) for x in own)  # (texts, A, length, D)
-        found.append(attention_forward(module, q, k, v, None, dropout=dropout, scaling=scaling, is_causal=False)[0])
-    return torch.cat([texts.flatten(0, 1) for texts in found])[None], None
+    for shape, mask, *own in zip(tiles.shapes, tiles.masks, *inputs, strict=True):
+        q, k, v = (x.unflatten(0, shape).transpose(1, 2) for x in own)  # (texts, A, longest, D)
+        found.append(attention_forward(module, q, k, v, mask, dropout=dropout, scaling=scaling, is_causal=False)[0])
+    return Gather.apply(torch.cat([texts.flatten(0, 1) for texts in found]), tiles)[None], None
+
+
+class Spread(torch.autograd.Function):
+    """(N, A, D) -> (M, A, D); what padding stands for gets no gradient, as nothing looks at it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, tiles: Tiles) -> Tensor:
+        ctx.tiles = tiles
+        return x.index_select(0, tiles.into)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient.index_select(0, ctx.tiles.back), None
+
+
+class Gather(torch.autograd.Function):
+    """(M, A, D) -> (N, A, D)"""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, tiles: Tiles) -> Tensor:
+        ctx.tiles = tiles
+        return x.index_select(0, tiles.back)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        full = gradient.new_zeros(len(ctx.tiles.into), *gradient.shape[1:])
+        return full.index_copy_(0, ctx.tiles.back, gradient), None
 
 
 def jagged(query: Tensor, key: Tensor, value: Tensor, row: Row, dropout: float, scaling: float | None) -> Tensor:

@@ -24,6 +24,11 @@ sdpa: Any = F.scaled_dot_product_attention
 NO_LEVEL = 1e-6  # a rate above 0 that rounds to none of 65,536 levels: nothing is dropped
 
 
+@pytest.fixture(autouse=True)
+def attention_of_few_texts_too(monkeypatch):
+    monkeypatch.setattr(cpu_attention, "SMALL", 0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_what_stays_is_binomial_and_scaled(p: float, dtype: torch.dtype) -> None:

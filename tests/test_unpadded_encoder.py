@@ -17,10 +17,11 @@ from transformers import (
 )
 
 from data_loader.collate import Collator
+from model_utils import cpu_attention
 from model_utils.cpu_attention import use_cpu_attention
 from model_utils.encoder import ModelError
 from model_utils.multitask_model import build_model
-from model_utils.unpadded_encoder import Row, attend, jagged, row_of, use_unpadding
+from model_utils.unpadded_encoder import WASTE, Row, attend, jagged, row_of, tiles_of, use_unpadding
 from trainer.memory import split
 
 SIZES: dict[str, Any] = {
@@ -157,6 +158,27 @@ def test_places_that_the_collator_gives_are_those_found():
     assert torch.equal(torch.cat([piece["input_ids"] for piece in pieces]), batch["input_ids"])
 
 
+def test_tiles_waste_little_and_hold_every_sub_word_once():
+    """Against brute force; many texts of unlike lengths make few tiles."""
+    torch.manual_seed(3)
+    for lengths in (LENGTHS.sort().values, torch.randint(1, 128, (64,)).sort().values, torch.full((5,), 7)):
+        tiles = tiles_of(lengths)
+        longest = [size for texts, size in tiles.shapes for _ in range(texts)]
+        assert sum(texts for texts, _ in tiles.shapes) == len(lengths)
+        assert all(size >= length for size, length in zip(longest, lengths.tolist(), strict=True))
+        row = [(text, place) for text, n in enumerate(lengths.tolist()) for place in range(n)]
+        spread = [row[number] for number in tiles.into.tolist()]
+        assert [spread[number] for number in tiles.back.tolist()] == row
+        wanted = [(text, min(place, int(lengths[text]) - 1)) for text, n in enumerate(longest) for place in range(n)]
+        assert spread == wanted
+        parts = lengths.split([texts for texts, _ in tiles.shapes])
+        for (_, size), mask, own in zip(tiles.shapes, tiles.masks, parts, strict=True):
+            assert (size**2 - own**2).sum() <= WASTE
+            expected = torch.arange(size) < own[:, None]
+            assert expected.all() if mask is None else torch.equal(mask[:, 0, 0], expected)
+    assert len(tiles_of(torch.arange(1, 129)).shapes) < 50
+
+
 def qkv(heads: int = 2, size: int = 8) -> list[torch.Tensor]:
     torch.manual_seed(2)
     return [torch.randn(1, heads, int(LENGTHS.sum()), size, requires_grad=True) for _ in range(3)]
@@ -165,7 +187,7 @@ def qkv(heads: int = 2, size: int = 8) -> list[torch.Tensor]:
 def in_file_order(mask: torch.Tensor) -> Row:
     """As on a GPU, where texts are not sorted."""
     ends = torch.nn.functional.pad(mask.sum(1).cumsum(0), (1, 0))
-    return Row(mask.flatten().nonzero().flatten(), ends, mask.shape, [])
+    return Row(mask.flatten().nonzero().flatten(), ends, mask.shape)
 
 
 def test_nested_tensors_attend_as_the_formula_does():
@@ -182,7 +204,9 @@ def test_nested_tensors_attend_as_the_formula_does():
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_dropout_in_attention_has_the_right_mean_and_spread():
+@pytest.mark.parametrize("small", [0, cpu_attention.SMALL])
+def test_dropout_in_attention_has_the_right_mean_and_spread(small, monkeypatch):
+    monkeypatch.setattr(cpu_attention, "SMALL", small)
     mask = torch.ones(4, 16).long()
     q, k, v = (torch.randn(1, 2, 64, 8) for _ in range(3))
     row = row_of(mask)
@@ -196,7 +220,8 @@ def test_dropout_in_attention_has_the_right_mean_and_spread():
     torch.testing.assert_close(draws.std(0), spread, rtol=0.15, atol=0)
 
 
-def test_training_draws_dropout_within_texts():
+def test_training_draws_dropout_within_texts(monkeypatch):
+    monkeypatch.setattr(cpu_attention, "SMALL", 0)
     model = AutoModel.from_config(BertConfig(**SIZES | {"attention_probs_dropout_prob": 0.5}), dtype=torch.float32)
     use_unpadding(model)
     use_cpu_attention(model)  # leaves it as it is
