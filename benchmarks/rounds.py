@@ -142,8 +142,10 @@ def compare(
     for threads in given.threads:
         torch.set_num_threads(threads)
         seconds = found.seconds[threads] = {name: [] for name in names}
+        step = max(1, len(names) // given.rounds)  # who comes first pays for what is made for new shapes
         for number in range(given.rounds):
-            for name in names[number % len(names) :] + names[: number % len(names)]:
+            turn = number * step % len(names)
+            for name in names[turn:] + names[:turn]:
                 clock, units = ready[name]()
                 seconds[name].append((clock.cpu / units, clock.wall / units))
                 print(f"{title}: {threads_of(threads)}, {name}: {found.pace(seconds[name][-1:])}", file=sys.stderr)

@@ -11,6 +11,7 @@ anything that all of them compute the same.
 
 import argparse
 import json
+import logging
 import os
 import platform
 import re
@@ -41,8 +42,12 @@ def report(argv: list[str] | None) -> None:
     parser.add_argument("--json", action="store_true", help="print figures of each round instead of tables")
     parser.add_argument("--write", action="store_true", help="put tables and figures into docs/, too")
     given, rest = parser.parse_known_args(argv)
+    logging.disable(logging.WARNING)  # our log goes where the tables go
     load = os.getloadavg()[0]
-    found = list(import_module(f"benchmarks.{given.case}").comparisons(rest))
+    try:
+        found = list(import_module(f"benchmarks.{given.case}").comparisons(rest))
+    finally:
+        logging.disable(logging.NOTSET)
     command = shlex.join(["python", "-m", "benchmarks.run", "--case", given.case, *rest])
     result = {"command": command, "machine": machine(load), "comparisons": [part.as_json() for part in found]}
     text = section(result, found)
