@@ -100,7 +100,11 @@ class Comparison:
         seconds = statistics.median(wall for _, wall in found)
         if seconds >= 1:
             return f"{seconds:.2f} s a {self.unit}"
-        return f"{1000 * seconds:,.3g} ms a {self.unit}" if seconds > 2e-3 else f"{1 / seconds:,.0f} {self.unit}s/s"
+        return f"{1000 * seconds:,.3g} ms a {self.unit}" if seconds > 2e-3 else f"{1 / seconds:,.0f} {self.plural}/s"
+
+    @property
+    def plural(self) -> str:
+        return f"{self.unit}es" if self.unit.endswith("ch") else f"{self.unit}s"
 
     def as_json(self) -> dict[str, Any]:
         """faster: name -> lowest, median and highest ratio of the first column."""

@@ -105,6 +105,7 @@ def plot(results: Mapping[str, Any], path: Path) -> None:
         axes.barh(place, median - 1, left=1, color="tab:blue" if median >= 1 else "tab:red")
         axes.hlines(place, low, high, color="black", linewidth=1)
     axes.set_yticks(range(len(bars)), [label for label, *_ in bars], fontsize=8)
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xscale("log")
     ticks = [0.5, 1, 2, 4, 8, 16]
