@@ -279,6 +279,8 @@ def test_a_table_and_its_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     page = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
     assert page.startswith("a\n<!-- crf -->\n```sh\npython -m benchmarks.run --case crf\n") and last in page
     assert page.endswith("<!-- end of crf -->\nb\n") and "old" not in page
+    assert printed["comparisons"][0].pop("seconds") == {"1": {name: [list(pair) for pair in pairs]
+                                                              for name, pairs in seconds[1].items()}}  # fmt: skip
     assert read(tmp_path / "benchmarks.json") == {"crf": printed}
     assert (tmp_path / "benchmarks.png").stat().st_size > 5_000
     with pytest.raises(ConfigError, match="there is no <!-- fgm -->"):
