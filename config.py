@@ -131,7 +131,7 @@ class ModelArguments:
     """tokens added to the tokenizer; the embeddings are resized"""
     unpad: bool | None = None
     """the encoder works on real sub-words alone, with the same outputs; null: on a CPU, if the encoder is one that this
-    works for (BERT, RoBERTa, ELECTRA, ERNIE … with sdpa), if no trick changes what its embeddings return"""
+    works for (BERT, RoBERTa, ELECTRA, ERNIE … with sdpa), without compile and tricks that change embeddings of texts"""
     shared_layers: int = 0
     """Transformer layers between encoder and heads, shared by all tasks; 0 = none"""
     freeze_layers: int = 0

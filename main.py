@@ -218,11 +218,12 @@ def build_model(job: Job) -> Any:
             reinit_layers(model.encoder, args.reinit_layers)
     add_adapters(model.encoder, {} if job.resumes else args.peft)
     freeze(model.encoder, args.freeze_layers)
-    return without_padding(job, model)
+    job.unpadded = leave_out_padding(job, model)
+    return model
 
 
-def without_padding(job: Job, model: Any) -> Any:
-    """The model, whose encoder works on real sub-words alone if it can and that is wanted."""
+def leave_out_padding(job: Job, model: Any) -> bool:
+    """Whether the encoder works on real sub-words alone from now on: if it can, and that is wanted."""
     from model_utils.encoder import ModelError
     from model_utils.unpadded_encoder import use_unpadding
 
@@ -233,11 +234,11 @@ def without_padding(job: Job, model: Any) -> Any:
     try:
         if wanted:
             use_unpadding(model.encoder)
-            job.unpadded = True
     except ModelError:
         if job.args.unpad:
             raise
-    return model
+        return False
+    return wanted
 
 
 def build_train_loader(job: Job) -> Any:
@@ -459,7 +460,8 @@ def build_teacher(job: Job) -> Any:
     folder = job.args.distillation_teacher
     if not job.args.use_distillation or folder is None:
         return None
-    teacher = without_padding(job, saved_model(folder, job.args.trust_remote_code)).to(job.device)
+    teacher = saved_model(folder, job.args.trust_remote_code).to(job.device)
+    leave_out_padding(job, teacher)
     labels = {task: head.spec["labels"] for task, head in teacher.heads.items()}
     if other := [task["name"] for task in job.tasks if labels.get(task["name"]) != list(task["labels"])]:
         raise ConfigError(f"arguments: distillation_teacher: {folder} does not have the labels of task {other[0]}")
@@ -633,7 +635,8 @@ def run_job(job: Job) -> None:
         from model_utils.build import saved_model  # and transformers with it: after the data is checked
 
         train(job, model, build_training(job, model), partial(about_data, job))
-        model = without_padding(job, saved_model(find_best(args.output_dir), args.trust_remote_code))
+        model = saved_model(find_best(args.output_dir), args.trust_remote_code)
+        leave_out_padding(job, model)
     for part in [part for part in ("eval", "test") if args.do_eval] + ["predict"] * args.do_predict:
         if job.data.having(part):
             report(job, model, part)
