@@ -1,13 +1,13 @@
-"""An encoder of BERT's family without padding: every matrix product runs on real sub-words only.
+"""An encoder of BERT's family without padding: every linear layer runs on real sub-words only.
 
     use_unpadding(encoder)                                    # in place; weights and their names stay
     encoder(input_ids=ids, attention_mask=mask)               # last_hidden_state (R, T, H) as before, 0 at padding
 
 The real sub-words of a batch stand behind each other in one row, each text with positions of its own; attention goes
-from text to text: on a CPU in tiles of texts of about the same length, on a GPU as jagged nested tensors, for which
-torch has fused kernels. It works for any model of transformers whose layers see other sub-words in attention only, and
-hand what they are called with on to it: BERT, RoBERTa, XLM-R, ELECTRA, ERNIE … It is tried out first, and refused for
-others.
+from text to text: on a CPU in tiles of texts of about the same length, padded a little, on a GPU as jagged nested
+tensors, for which torch has fused kernels. It works for any model of transformers whose layers see other sub-words in
+attention only, and hand what they are called with on to it: BERT, RoBERTa, XLM-R, ELECTRA, ERNIE … It is tried out
+first, and refused for others.
 
 R inputs, T sub-words of the longest, N real sub-words of all, A heads of size D, H hidden size.
 Copy together with: cpu_attention.py, cpu_dropout.py, encoder.py.
@@ -209,7 +209,8 @@ class Gather(torch.autograd.Function):
 
 
 def jagged(query: Tensor, key: Tensor, value: Tensor, row: Row, dropout: float, scaling: float | None) -> Tensor:
-    """With nested tensors; knowing the longest and shortest text, torch need not ask the device."""
+    """With nested tensors, told bounds of the lengths, which torch would else find out on the device."""
+
     def nested(x: Tensor) -> Tensor:
         values = x[0].transpose(0, 1).contiguous()  # (N, A, D)
         texts = torch.nested.nested_tensor_from_jagged(values, row.ends, min_seqlen=1, max_seqlen=row.size[1])
