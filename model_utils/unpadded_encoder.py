@@ -9,7 +9,7 @@ tensors, for which torch has fused kernels. It works for any model of transforme
 attention only, and hand what they are called with on to it: BERT, RoBERTa, XLM-R, ELECTRA, ERNIE … It is tried out
 first, and refused for others.
 
-R inputs, T sub-words of the longest, N real sub-words of all, A heads of size D, H hidden size.
+R inputs, T sub-words of the longest, N real sub-words of all, L sub-words in the row, A heads of size D, H hidden size.
 Copy together with: cpu_attention.py, cpu_dropout.py, encoder.py.
 """
 
@@ -28,6 +28,7 @@ from .encoder import ModelError, first_position
 
 NAME = "unpadded"
 WASTE = 64**2  # scores of a head that a tile may have of padding: another tile takes as long as some thousands
+BITS = 6  # that lengths of the row on a CPU have: in bf16 a product of a new shape waits until its kernel is made
 
 
 def use_unpadding(encoder: Any) -> None:
@@ -52,7 +53,9 @@ class Row:
     """Where the sub-words of a batch are when they stand in one row."""
 
     places: Tensor
-    """(N,) of R * T"""
+    """(L,) of R * T; L - N copies of the last one fill the row up on a CPU, and nothing looks at them"""
+    num_real: int
+    """N"""
     ends: Tensor
     """(R + 1,) where texts begin and end in the row"""
     size: torch.Size
@@ -73,24 +76,28 @@ class Tiles:
     """(M,) what stands there of the row; at padding the last sub-word of the text"""
     back: Tensor
     """(N,) where each of the row stands"""
+    length: int
+    """L"""
 
 
 def row_of(mask: Tensor, places: Tensor | None = None) -> Row:
     """
     Args:
         mask: (R, T), 1 = real.
-        places: (N,) of R * T; None: found here, for which the host waits for a GPU.
+        places: (N,) of R * T, with L = N; None: found here, for which the host waits for a GPU.
     """
     lengths, tiles = mask.sum(1), None
     if mask.device.type == "cpu":
         lengths, order = lengths.sort()
         rows, columns = mask[order].nonzero(as_tuple=True)
-        places = order[rows] * mask.shape[1] + columns
         tiles = tiles_of(lengths)
+        real = order[rows] * mask.shape[1] + columns
+        places = torch.cat([real, real[-1:].expand(tiles.length - len(real))])
     elif places is None:
         places = mask.flatten().nonzero().flatten()
     assert places is not None
-    return Row(places, torch.nn.functional.pad(lengths.cumsum(0), (1, 0)), mask.shape, tiles)
+    num_real = len(places) if tiles is None else len(tiles.back)
+    return Row(places, num_real, torch.nn.functional.pad(lengths.cumsum(0), (1, 0)), mask.shape, tiles)
 
 
 def tiles_of(lengths: Tensor) -> Tiles:
@@ -114,7 +121,14 @@ def tiles_of(lengths: Tensor) -> Tiles:
     parts = real.split([texts * longest for texts, longest in shapes])
     masks = [None if bool(part.all()) else part.view(texts, 1, 1, longest)
              for part, (texts, longest) in zip(parts, shapes, strict=True)]  # fmt: skip
-    return Tiles(shapes, masks, into, real.nonzero().flatten())
+    back = real.nonzero().flatten()
+    return Tiles(shapes, masks, into, back, rounded_up(len(back)))
+
+
+def rounded_up(length: int) -> int:
+    """To a number with BITS significant bits, or to a multiple of 8: 3 % more at most, of 100 or longer."""
+    multiple = max(8, 2 ** (length.bit_length() - BITS))
+    return -(-length // multiple) * multiple
 
 
 class Unpadding:
@@ -155,16 +169,17 @@ class Unpadding:
 
 
 def padded(hidden: Tensor, row: Row) -> Tensor:
-    """(1, N, H) -> (R, T, H)"""
+    """(1, L, H) -> (R, T, H)"""
     full = hidden.new_zeros(row.size.numel(), hidden.shape[-1])
-    return full.index_copy(0, row.places, hidden[0]).unflatten(0, row.size)
+    real = slice(row.num_real)
+    return full.index_copy(0, row.places[real], hidden[0, real]).unflatten(0, row.size)
 
 
 def attend(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, unpadded: Row | None = None,
     dropout: float = 0.0, scaling: float | None = None, **more: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
-    """As transformers calls it: (1, A, N, D) each; returns (1, N, A, D)."""
+    """As transformers calls it: (1, A, L, D) each; returns (1, L, A, D)."""
     if unpadded is None:
         return attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **more)
     if unpadded.tiles is None:
@@ -180,7 +195,7 @@ def attend(
 
 
 class Spread(torch.autograd.Function):
-    """(N, A, D) -> (M, A, D); what padding stands for gets no gradient, as nothing looks at it."""
+    """(L, A, D) -> (M, A, D); what padding stands for gets no gradient, as nothing looks at it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, tiles: Tiles) -> Tensor:
@@ -190,22 +205,30 @@ class Spread(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient.index_select(0, ctx.tiles.back), None
+        return in_row(gradient, ctx.tiles), None
 
 
 class Gather(torch.autograd.Function):
-    """(M, A, D) -> (N, A, D)"""
+    """(M, A, D) -> (L, A, D)"""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, tiles: Tiles) -> Tensor:
         ctx.tiles = tiles
-        return x.index_select(0, tiles.back)
+        return in_row(x, tiles)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         full = gradient.new_zeros(len(ctx.tiles.into), *gradient.shape[1:])
-        return full.index_copy_(0, ctx.tiles.back, gradient), None
+        return full.index_copy_(0, ctx.tiles.back, gradient[: len(ctx.tiles.back)]), None
+
+
+def in_row(x: Tensor, tiles: Tiles) -> Tensor:
+    """(M, A, D) -> (L, A, D), zeros behind the real sub-words"""
+    found = x.new_empty(tiles.length, *x.shape[1:])
+    found[len(tiles.back) :] = 0
+    torch.index_select(x, 0, tiles.back, out=found[: len(tiles.back)])
+    return found
 
 
 def jagged(query: Tensor, key: Tensor, value: Tensor, row: Row, dropout: float, scaling: float | None) -> Tensor:

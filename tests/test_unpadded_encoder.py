@@ -21,7 +21,7 @@ from model_utils import cpu_attention
 from model_utils.cpu_attention import use_cpu_attention
 from model_utils.encoder import ModelError
 from model_utils.multitask_model import build_model
-from model_utils.unpadded_encoder import WASTE, Row, attend, jagged, row_of, tiles_of, use_unpadding
+from model_utils.unpadded_encoder import WASTE, Row, attend, jagged, rounded_up, row_of, tiles_of, use_unpadding
 from trainer.memory import split
 
 SIZES: dict[str, Any] = {
@@ -98,7 +98,7 @@ def test_linear_layers_see_real_sub_words_alone():
         if isinstance(module, torch.nn.Linear):
             module.register_forward_hook(lambda module, given, output: rows.append(given[0].shape[:2].numel()))
     model(**inputs)
-    assert rows == [int(LENGTHS.sum())] * 18
+    assert rows == [rounded_up(int(LENGTHS.sum()))] * 18
 
 
 def test_a_batch_of_one_length_and_one_without_a_mask():
@@ -152,7 +152,9 @@ def test_places_that_the_collator_gives_are_those_found():
     batch = Collator(0, {}, real_places=True)(features)
     mask = batch["attention_mask"]
     assert torch.equal(batch["real_places"], mask.flatten().nonzero().flatten())
-    assert torch.equal(row_of(mask).places.sort().values, batch["real_places"])
+    row = row_of(mask)
+    assert torch.equal(row.places[: row.num_real].sort().values, batch["real_places"])
+    assert row.places[row.num_real :].tolist() == [int(row.places[row.num_real - 1])] * (-row.num_real % 8)
     pieces = split(batch, 3)
     assert all("real_places" not in piece for piece in pieces)  # they are of the whole batch
     assert torch.equal(torch.cat([piece["input_ids"] for piece in pieces]), batch["input_ids"])
@@ -171,12 +173,20 @@ def test_tiles_waste_little_and_hold_every_sub_word_once():
         assert [spread[number] for number in tiles.back.tolist()] == row
         wanted = [(text, min(place, int(lengths[text]) - 1)) for text, n in enumerate(longest) for place in range(n)]
         assert spread == wanted
+        assert tiles.length == rounded_up(len(row))
         parts = lengths.split([texts for texts, _ in tiles.shapes])
         for (_, size), mask, own in zip(tiles.shapes, tiles.masks, parts, strict=True):
             assert (size**2 - own**2).sum() <= WASTE
             expected = torch.arange(size) < own[:, None]
             assert expected.all() if mask is None else torch.equal(mask[:, 0, 0], expected)
     assert len(tiles_of(torch.arange(1, 129)).shapes) < 50
+
+
+def test_rows_have_few_lengths_and_little_behind_their_texts():
+    lengths = range(1, 2**14)
+    rounded = [rounded_up(n) for n in lengths]
+    assert all(n <= r < n + max(8, n / 32) for n, r in zip(lengths, rounded, strict=True))
+    assert all(sum(2**k <= r < 2 ** (k + 1) for r in set(rounded)) == min(32, 2**k // 8) for k in range(3, 14))
 
 
 def qkv(heads: int = 2, size: int = 8) -> list[torch.Tensor]:
@@ -187,7 +197,7 @@ def qkv(heads: int = 2, size: int = 8) -> list[torch.Tensor]:
 def in_file_order(mask: torch.Tensor) -> Row:
     """As on a GPU, where texts are not sorted."""
     ends = torch.nn.functional.pad(mask.sum(1).cumsum(0), (1, 0))
-    return Row(mask.flatten().nonzero().flatten(), ends, mask.shape)
+    return Row(mask.flatten().nonzero().flatten(), int(mask.sum()), ends, mask.shape)
 
 
 def test_nested_tensors_attend_as_the_formula_does():
