@@ -524,7 +524,7 @@ def check_training(args: Any) -> None:
     require(0 <= args.warmup_ratio < 1, "warmup_ratio", "must be at least 0 and below 1")
     require(not (args.warmup_ratio and args.warmup_steps), "warmup_ratio", "give this or warmup_steps, not both")
     if args.parallel == "fsdp":
-        others = [f"use_{trick}" for trick in chosen_tricks(args) if trick not in ("ema", "swa", "lookahead")]
+        others = [f"use_{trick}" for trick in chosen_tricks(args) if trick not in ("fgm", "ema", "swa", "lookahead")]
         require(not others, "parallel", f"fsdp does not go with {', '.join(others)}; leave them out, or give ddp")
         require(args.optimizer == "adamw", "parallel", f"fsdp goes with adamw, not with {args.optimizer}")
         require(args.precision != "fp16", "parallel", "fsdp goes with bf16 or fp32, not with fp16")

@@ -127,8 +127,7 @@ def block_eval_loader(
     **options: Any,
 ) -> Any:
     """Every block exactly once over all ranks, always with the masks of epoch 0."""
-    sampler = BatchSampler(len(dataset), batch_size, order=file_order, equal_steps=False,
-                           rank=rank, world_size=world_size)  # fmt: skip
+    sampler = BatchSampler(len(dataset), batch_size, order=file_order, rank=rank, world_size=world_size)
     return torch_loader(dataset, batch_sampler=Turns(sampler), collate_fn=collate, **options)
 
 

@@ -136,9 +136,11 @@ def eval_loader(
     world_size: int = 1,
     **options: Any,
 ) -> DataLoader:
-    """Every sample exactly once over all ranks, in the order of the file or another, such as `longest_first`."""
-    sampler = BatchSampler(len(dataset), batch_size, order=order, equal_steps=False,
-                           rank=rank, world_size=world_size)  # fmt: skip
+    """Every sample exactly once over all ranks, in the order of the file or another, such as `longest_first`.
+
+    All ranks have as many batches: the last one of some is a stand-in, with the sample id -1.
+    """
+    sampler = BatchSampler(len(dataset), batch_size, order=order, rank=rank, world_size=world_size)
     return torch_loader(dataset, batch_sampler=sampler, collate_fn=collate, **options)
 
 

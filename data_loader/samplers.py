@@ -38,7 +38,6 @@ class BatchSampler:
         order: Order = shuffled,
         rank: int = 0,
         world_size: int = 1,
-        equal_steps: bool = True,
     ):
         """
         Args:
@@ -47,9 +46,9 @@ class BatchSampler:
             seed, epoch: decide the order, see order.py.
             start: positions already consumed in this epoch, by all ranks together.
             order: which sample is at a position; a pure function, see order.py.
-            rank, world_size: this process among all.
-            equal_steps: every rank yields the same number of micro-batches, as collective operations need it. A rank
-                that would run out gets a stand-in, written as ~number (negative): that sample with its labels blanked.
+            rank, world_size: this process among all. Every rank yields the same number of micro-batches, as collective
+                operations need it: one that would run out gets a stand-in, written as ~number (negative), which is that
+                sample with its labels blanked.
 
         Raises: DataChanged for a start behind the end.
         """
@@ -57,13 +56,10 @@ class BatchSampler:
             raise DataChanged(f"{start} samples of epoch {epoch} are done, but the data set has {size}; is it another?")
         self.size, self.batch_size = size, batch_size
         self.seed, self.epoch, self.start, self.order = seed, epoch, start, order
-        self.rank, self.world_size, self.equal_steps = rank, world_size, equal_steps
+        self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        total = math.ceil((self.size - self.start) / self.batch_size)
-        if self.equal_steps:
-            return math.ceil(total / self.world_size)
-        return len(range(self.rank, total, self.world_size))
+        return math.ceil((self.size - self.start) / (self.batch_size * self.world_size))
 
     def __iter__(self) -> Iterator[list[int]]:
         turns_at_once = max(1, BLOCK // self.batch_size)

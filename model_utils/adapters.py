@@ -76,16 +76,18 @@ def settle_reference(encoder: PreTrainedModel) -> None:
 
 
 def saved_weights(model: Any) -> dict[str, Any]:
-    """The weights of a model that its save_pretrained writes: with adapters, without those they leave as they are.
+    """The parameters and buffers that a model's save_pretrained writes: with adapters, without those they leave as they
+    are.
 
     Args:
         model: with an `encoder` that may have adapters.
     """
-    weights = model.state_dict()
+    weights = model.state_dict(keep_vars=True)
     if not getattr(model.encoder, "_hf_peft_config_loaded", False):
         return weights
     # some kinds also save weights that they do not train
-    saved = {value.data_ptr() for value in model.encoder.get_adapter_state_dict().values()}
+    every = model.encoder.state_dict(keep_vars=True)
+    saved = {id(value) for value in model.encoder.get_adapter_state_dict(state_dict=every).values()}
     own = model.encoder.named_parameters("encoder", remove_duplicate=False)
     frozen = {name for name, parameter in own if not parameter.requires_grad}
-    return {name: value for name, value in weights.items() if name not in frozen or value.data_ptr() in saved}
+    return {name: value for name, value in weights.items() if name not in frozen or id(value) in saved}

@@ -29,9 +29,9 @@ def torchrun(processes, *arguments, timeout=240):
 
 
 @pytest.mark.parametrize(("parallel", "use_fgm", "compiled"), [
-    ("ddp", True, False), ("fsdp", False, False),
+    ("ddp", True, False), ("fsdp", True, False),
     *(pytest.param(*case, marks=pytest.mark.slow)
-      for case in (("ddp", False, False), ("ddp", True, True), ("fsdp", False, True))),
+      for case in (("ddp", False, False), ("fsdp", False, False), ("ddp", True, True), ("fsdp", True, True))),
 ])  # fmt: skip
 def test_two_processes_equal_one(tmp_path, parallel, use_fgm, compiled):
     """50 samples in batches of 4: the last step has one micro-batch for two ranks, so one gets a stand-in."""

@@ -83,10 +83,15 @@ def is_sharded(module: Any) -> bool:
     return hasattr(module, "set_requires_gradient_sync")
 
 
-def gradient_sync(model: Any, on: bool) -> AbstractContextManager:
-    """A context in which backward does or does not average gradients over the ranks."""
+def gradient_sync(model: Any, on: bool, is_last: bool = True) -> AbstractContextManager:
+    """A context in which backward does or does not average gradients over the ranks.
+
+    is_last: no other pass over the same batch follows. Before one, a spread model keeps what is whole of it outside of
+    its layers, for tricks that move weights until then: the next pass sees what they did, and nobody else does.
+    """
     if is_sharded(model):
         model.set_requires_gradient_sync(on)
+        model.set_reshard_after_backward(is_last, recurse=False)
     return nullcontext() if on or not isinstance(model, DistributedDataParallel) else model.no_sync()
 
 

@@ -67,7 +67,8 @@ def predict(
             labels = {task: heads[task].decode(logits, batch) for task, logits in output.logits.items()}
         sure = {t: heads[t].confidences(logits, batch) for t, logits in output.logits.items() if with_confidences}
         for i, sample_id in enumerate(batch["sample_id"].tolist()):
-            rows.append((sample_id, {t: v[i] for t, v in labels.items()}, {t: v[i] for t, v in sure.items()}))
+            if sample_id >= 0:  # no stand-in
+                rows.append((sample_id, {t: v[i] for t, v in labels.items()}, {t: v[i] for t, v in sure.items()}))
         for number, (task, head) in enumerate(heads.items()):
             if task in output.losses:
                 sums[number, 0] += output.losses[task]

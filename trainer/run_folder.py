@@ -28,6 +28,7 @@ from .checkpoint import (
     write_folder,
     write_json,
 )
+from .sharding import gathered
 
 
 class RunFolder:
@@ -46,7 +47,8 @@ class RunFolder:
         Args:
             save_pretrained: (path, weights) -> None; writes the model into a folder, perhaps in another thread: it must
                 take no weight from the model itself.
-            weights: the model's weights as they are, which save_pretrained gets, or a copy of them.
+            weights: the model's weights as they are, which save_pretrained gets, or a copy of them; of a model that is
+                spread (sharding.py) rank 0 gathers them.
             arguments: written into trainer_state.json, for comparison on resume.
             keep_states: how many states stay in states/step-N beside last/; 0 = none.
             async_save: write a copy in a thread while training goes on, and fail at the next call here; the copies,
@@ -75,8 +77,8 @@ class RunFolder:
             self.background.wait()
 
     def _save(self, name: str, write: Callable[[Any], None], state: Mapping[str, Any]) -> None:
+        state = {**state, "weights": gathered(self.weights())}
         if distributed.rank() == 0:
-            state = {**state, "weights": self.weights()}
             if self.background is not None:
                 self.background(name, write, state)
             else:

@@ -1,18 +1,18 @@
 """A model that is spread over the ranks with FSDP2: each holds its part of weights, gradients and optimizer.
 
-    shard(model, "cuda")                             # before the optimizer is built
-    with whole(model): model.save_pretrained(...)    # all weights on each rank, for a while
-    state = gathered(optimizer.state_dict())         # whole tensors; a collective operation
+    shard(model, "cuda", "bf16")                     # before the optimizer is built
+    with evaluation(model): model(batch)             # each rank calls it as often as the others
+    with whole(model): model.generate(batch)         # all weights on each rank, for a while
+    state = gathered(optimizer.state_dict())         # whole tensors on rank 0; a collective operation
     optimizer.load_state_dict(spread(state, like=layout(optimizer)))
 
-In training a rank has the weights of one layer beside its part of all (Zhao et al. 2023, arxiv.org/abs/2304.11277). For
-evaluation and saving it has all weights, without gradients and optimizer: predictions need no steps in common, and
-files are those of a model that is not spread. For such a model all but `shard` does nothing. torch only; its part for
-this is imported where it is needed, since that takes a second.
+A rank has the weights of one layer beside its part of all (Zhao et al. 2023, arxiv.org/abs/2304.11277). For a model that
+is not spread all but `shard` does nothing. torch only; its part for this is imported where it is needed, since that
+takes a second.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,14 +22,20 @@ from torch import nn
 from . import distributed
 
 
-def shard(model: nn.Module, device: torch.device | str) -> None:
-    """In place: each layer by itself, the rest together. The ranks must hold the same weights."""
+def shard(model: nn.Module, device: torch.device | str, precision: str = "fp32") -> None:
+    """In place: each layer by itself, the rest together. The ranks must hold the same weights.
+
+    With bf16 the weights of layers travel in bf16, in which autocast multiplies them anyway; their gradients are
+    summed in fp32, and so are all of embeddings and heads.
+    """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     mesh = init_device_mesh(torch.device(device).type, (distributed.world_size(),))
+    halves = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32, "cast_forward_inputs": False}
+    policy = MixedPrecisionPolicy(**halves) if precision == "bf16" else MixedPrecisionPolicy()
     for layer in layers(model):
-        fully_shard(layer, mesh=mesh)
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh)
 
 
@@ -44,6 +50,16 @@ def layers(module: nn.Module) -> Iterator[nn.Module]:
 
 def is_spread(tensor: Any) -> bool:
     return hasattr(tensor, "full_tensor")
+
+
+@contextmanager
+def evaluation(model: Any) -> Iterator[None]:
+    """Afterwards a rank has only its part of the weights again, which may be changed then."""
+    try:
+        yield
+    finally:
+        if distributed.is_sharded(model):
+            model.reshard()
 
 
 @contextmanager
@@ -72,28 +88,46 @@ def whole_tensor(tensor: Any) -> torch.Tensor:
 
 
 def gathered(tree: Any) -> Any:
-    """The same dicts and lists with whole tensors, on the CPU where they were spread."""
-    if is_spread(tree):
-        return whole_tensor(tree).cpu()
-    if isinstance(tree, Mapping):
-        return {key: gathered(value) for key, value in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [gathered(value) for value in tree]
-    return tree
+    """The same dicts and lists; what was spread is whole, on the CPU of rank 0, and empty on the others.
+
+    A tensor that is there twice, such as a tied weight of `state_dict(keep_vars=True)`, is so afterwards.
+    """
+    found: dict[int, torch.Tensor] = {}
+
+    def on_rank_0(tensor: Any, _: Any) -> torch.Tensor:
+        if not is_spread(tensor):
+            return tensor.detach()
+        if id(tensor) not in found:
+            full = tensor.detach().full_tensor()
+            found[id(tensor)] = full.cpu() if distributed.rank() == 0 else full.new_empty(0)
+        return found[id(tensor)]
+
+    return each_tensor(tree, None, on_rank_0)
 
 
 def spread(tree: Any, like: Any) -> Any:
     """This rank's part of each tensor for which there is a spread one of that shape at the same place of `like`, or
     above that place."""
-    if isinstance(tree, torch.Tensor):
-        if not is_spread(like) or tree.shape != like.shape:
-            return tree
+
+    def part(tensor: torch.Tensor, like: Any) -> torch.Tensor:
+        if is_spread(tensor) or not is_spread(like) or tensor.shape != like.shape:
+            return tensor
         from torch.distributed.tensor import distribute_tensor
 
-        return distribute_tensor(tree.to(like.device), like.device_mesh, like.placements)
+        return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
+
+    return each_tensor(tree, like, part)
+
+
+def each_tensor(tree: Any, like: Any, function: Callable[[torch.Tensor, Any], Any]) -> Any:
+    """The same dicts and lists with function(tensor, what is at its place of `like`, or above) for each tensor."""
+    if isinstance(tree, torch.Tensor):
+        return function(tree, like)
     if isinstance(tree, Mapping):
         inner = like if isinstance(like, Mapping) else dict.fromkeys(tree, like)
-        return {key: spread(value, inner.get(key)) for key, value in tree.items()}
+        return {key: each_tensor(value, inner.get(key), function) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [each_tensor(value, None, function) for value in tree]
     return tree
 
 

@@ -32,6 +32,12 @@ def single_pass(backward: Callable[[], Any]) -> Any:
     return backward()
 
 
+def nothing_of(heads: Sequence[nn.Module]) -> Any:
+    """0, with a gradient of zeros for each parameter: ranks that exchange gradients need the same ones."""
+    parameters = (p for head in heads for p in head.parameters() if p.requires_grad)
+    return sum((0 * parameter.sum() for parameter in parameters), start=0)
+
+
 class TrainStep:
     """Holds what an update needs: model, optimizer, schedule, loss scale, tricks."""
 
@@ -85,6 +91,8 @@ class TrainStep:
         self.max_grad_norm = max_grad_norm or math.inf
         self.compute_loss, self.averagers, self.stateful = compute_loss, list(averagers), dict(stateful or {})
         self.gradient_takers = [main_pass, *attacks]
+        self.absent_heads_count = tasks_vary and distributed.is_sharded(model)
+        self.all_heads = tasks_vary and distributed.is_sharded(model)
         self.on_oom, self.splitter = on_oom, BatchSplitter()
         self.speed = Speed(self.device, padded)
         self.masked = torch.zeros((), device=self.device)
@@ -118,6 +126,8 @@ class TrainStep:
             for number, batch in enumerate(group, 1):
                 output = self.all_passes(to_device(batch, self.device), num_items, sync=number == len(group))
                 self.add_losses(losses, output)
+        if self.all_heads:
+            self.forget_absent(group)
         for batch in group:
             self.speed.count(batch)
         return losses, samples
@@ -127,7 +137,8 @@ class TrainStep:
         number, last = count(1), sum(getattr(taker, "passes", 1) for taker in self.gradient_takers)
 
         def backward() -> Any:
-            return self.backward(batch, num_items, sync and next(number) == last)
+            is_last = next(number) == last
+            return self.backward(batch, num_items, sync and is_last, is_last)
 
         main_pass, *attacks = self.gradient_takers
         output = main_pass(backward)
@@ -143,11 +154,19 @@ class TrainStep:
             raise out_of_memory(pieces, self.device) from None
         self.splitter.halve()
 
-    def backward(self, batch: dict[str, Any], num_items: Mapping[str, torch.Tensor], sync: bool) -> Any:
-        """Forward and backward of one micro-batch; adds to the gradients and, if `sync`, averages them over ranks."""
-        with distributed.gradient_sync(self.model, sync):
+    def backward(
+        self, batch: dict[str, Any], num_items: Mapping[str, torch.Tensor], sync: bool, is_last: bool
+    ) -> Any:
+        """Forward and backward of one micro-batch; adds to the gradients and, if `sync`, averages them over ranks.
+
+        is_last: of the passes for this micro-batch.
+        """
+        with distributed.gradient_sync(self.model, sync, is_last):
             with self.speed("forward"), self.autocast():
                 output = self.compute_loss(self.model, batch, num_items)
+                if self.all_heads:
+                    unused = [head for task, head in self.module.heads.items() if task not in batch["labels"]]
+                    output.loss = output.loss + nothing_of(unused)
             # DDP averages over the ranks, while the loss is already divided by the items of all of them.
             # finite: 1, or NaN for a non-finite loss, whose gradients may be finite: it masks the update on all ranks
             finite = 1 + 0 * output.loss.detach()
@@ -181,6 +200,14 @@ class TrainStep:
         per_batch = torch.stack([torch.stack([*c.values(), s]) for c, s in zip(counts, samples, strict=True)])
         totals = distributed.sum_over_ranks(per_batch.sum(0).to(self.device, non_blocking=True))
         return dict(zip(self.module.heads, totals[:-1].clamp(min=1).unbind(), strict=True)), totals[-1]
+
+    def forget_absent(self, group: Sequence[dict[str, Any]]) -> None:
+        """Heads that no rank's group is for have no gradient, as in a single process, instead of zeros."""
+        heads = self.module.heads
+        present = distributed.max_over_ranks(*(any(task in batch["labels"] for batch in group) for task in heads))
+        for head in (head for head, there in zip(heads.values(), present, strict=True) if not there):
+            for parameter in head.parameters():
+                parameter.grad = None
 
     def add_losses(self, losses: dict[str, torch.Tensor], output: Any) -> None:
         """Every task gets an entry, so that all ranks hold the same ones."""

@@ -29,7 +29,7 @@ from .nonfinite import NonfinitePolicy, TrainingDiverged
 from .prediction import Predictions, predict
 from .progress import figures, progress_bar
 from .run_folder import RunFolder, read_state
-from .sharding import gathered, layout, spread, whole
+from .sharding import evaluation, gathered, layout, spread, whole
 from .signals import Interrupted
 from .speed import describe
 from .step import TrainStep
@@ -237,7 +237,7 @@ class Trainer:
                     entry["eval"] = self.tuned_eval()
                 best = self.early_stopping is not None and self.early_stopping.update(entry["eval"])
             if best and self.run_folder is not None:
-                with self.train_step.speed("checkpoint"), whole(self.model):
+                with self.train_step.speed("checkpoint"):
                     self.run_folder.save_best(entry)
         if self.eval_loader is not None:
             self.model.train()
@@ -260,7 +260,7 @@ class Trainer:
 
     def predict(self, loader: Iterable[dict[str, Any]], with_confidences: bool = False) -> Predictions:
         """One decoded prediction per record and task, see prediction.py."""
-        with whole(self.model):
+        with whole(self.model) if hasattr(self.model, "generate") else evaluation(self.model):
             return predict(self.model, loader, self.device, self.autocast, with_confidences)
 
     def score(self, result: Predictions, references: Any) -> dict[str, float]:
@@ -276,9 +276,7 @@ class Trainer:
         self.check_finite()
         if self.run_folder is not None:
             with self.train_step.speed("checkpoint"):
-                state = self.state_dict()
-                with whole(self.model):
-                    self.run_folder.save_last(state)
+                self.run_folder.save_last(self.state_dict())
         self.saved = time.monotonic()
 
     def wait_for_disk(self) -> None:
@@ -292,7 +290,7 @@ class Trainer:
         self.load_state_dict(read_state(folder))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the model's weights; a collective operation."""
+        """Everything but the model's weights, on rank 0; a collective operation."""
         progress = {
             "epoch": self.epoch,
             "step": self.step,

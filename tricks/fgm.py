@@ -21,6 +21,8 @@ Exact where copies of this trick usually are not:
     scale and other ranks' gradients do not bend the direction.
   - the rows are those of the look-ups that this backward came through: evaluations, forward passes without a backward,
     gradient checkpointing, deep copies of the model (EMA) and `torch.compile` change nothing.
+  - with FSDP2 rows of the whole table move, which a rank has while it works on a batch: as DDP does, each its own rows.
+    The table must stay whole between the two passes, as `model.set_reshard_after_backward(False)` has it.
   - a weight tied to an output layer is found; its rows move along their whole gradient, by epsilon together.
   - only these rows are saved and moved, and the second backward adds to their gradients alone, without a gradient of
     the whole table: the attack's cost does not grow with the vocabulary. (Except under torch.distributed, which waits
@@ -28,7 +30,7 @@ Exact where copies of this trick usually are not:
   - no value is read back to the host. A gradient that is zero, NaN or infinite moves nothing.
 Unlike in the paper, one norm is taken over the batch, as everybody does, not one per text.
 Cost: a second forward and backward pass. Conflicts, all of them refused with an error: frozen embeddings, sparse ones
-(`sparse=True`), batches given as `inputs_embeds`, FSDP and nn.DataParallel (their modules hold other weights); by flag
+(`sparse=True`), batches given as `inputs_embeds`, FSDP1 and nn.DataParallel (their modules hold other weights); by flag
 also PGD and FreeLB, which attack the same embeddings, and gradual unfreezing, which freezes them.
 Imports torch only.
 """
@@ -105,11 +107,14 @@ class Table:
     """One embedding weight (V, H), the N rows that the last backward came through, and their gradient."""
 
     def __init__(self, weight: Tensor):
-        self.weight = weight
         self.looked_up: list[Tensor] = []
         self.rows: Any = None  # (N,), sorted, a row may be in it several times
         self.gradient: Any = None  # (N, H)
         self.saved: Any = None  # (N, H) while the rows are moved
+        self.watch(weight)
+
+    def watch(self, weight: Tensor) -> None:
+        self.weight = weight
         weight.register_hook(self.note_gradient)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Table":
@@ -118,7 +123,11 @@ class Table:
 
     def note_look_up(self, module: nn.Embedding, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         """Runs after each look-up; the rows count when a backward comes through it."""
-        if not output.requires_grad or module.weight is not self.weight:
+        if not output.requires_grad:
+            return None
+        if hasattr(self.weight, "full_tensor"):  # spread by FSDP2, which has made it whole for this pass
+            self.watch(module.weight)
+        if module.weight is not self.weight:
             return None
         rows = inputs[0].detach().flatten()
         if self.saved is None or module.scale_grad_by_freq or in_process_group():
@@ -159,7 +168,7 @@ class Table:
 
     @torch.no_grad()
     def move_back(self) -> None:
-        if self.saved is not None:
+        if self.saved is not None and self.weight.untyped_storage().size():  # FSDP2 has thrown what was moved away
             self.weight[self.rows] = self.saved
         self.saved = self.rows = self.gradient = None
 
