@@ -368,6 +368,7 @@ def training_options(
         tasks_vary: batches may lack tasks.
     """
     from model_utils.adapters import saved_weights
+    from model_utils.encoder import checkpoint_activations
     from model_utils.loss_weights import follow_losses
     from model_utils.optim import EvalSchedule, build_optimizer, build_scheduler
     from trainer.compile import compile_layers
@@ -387,13 +388,15 @@ def training_options(
         "save_steps": args.save_steps, "save_minutes": args.save_minutes, "logging_steps": args.logging_steps,
         "nonfinite": NonfinitePolicy(args.nonfinite, args.nonfinite_limit), "callbacks": [*job.callbacks],
         "run_folder": RunFolder(args.output_dir, save, partial(saved_weights, model), job.given, args.keep_states,
-                                args.async_save),
+                                args.async_save, args.save_format == "sharded"),
     }  # fmt: skip
     if evaluation:
         batches, references = evaluation
         early_stopping = EarlyStopping(job.monitor[0], args.patience, job.monitor[1])
         options |= {"eval_loader": batches, "references": references, "early_stopping": early_stopping}
     model.to(job.device)
+    if args.activation_checkpointing:
+        checkpoint_activations(model.encoder)
     if args.compile:
         logger.info("%d layers are compiled when they are first used", compile_layers(model, job.device))
     elif job.device.type == "cpu":  # they would cut each graph in ten

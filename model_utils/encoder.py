@@ -198,3 +198,13 @@ def freeze(encoder: Any, layers: int) -> None:
     for layer in stack[:layers]:
         layer.requires_grad_(False)
     logger.info("frozen: the embeddings and %d of %d layers", layers, len(stack))
+
+
+def checkpoint_activations(encoder: Any) -> None:
+    """In training keep what goes into each layer, and compute the rest anew for the gradients, bit for bit the same.
+
+    Chen et al. 2016, arxiv.org/abs/1604.06174. Raises ModelError.
+    """
+    if not encoder.supports_gradient_checkpointing:
+        raise ModelError(f"activation_checkpointing: {type(encoder).__name__} cannot do it; leave it out")
+    encoder.activation_checkpointing_enable({"use_reentrant": False})

@@ -136,7 +136,7 @@ def test_every_option_has_help_and_the_set_of_options_is_deliberate():
     source = (ROOT / "config.py").read_text(encoding="utf-8")
     for field in dataclasses.fields(Arguments):
         assert f"    {field.name}: " in source
-    assert len(dataclasses.fields(Arguments)) == 129
+    assert len(dataclasses.fields(Arguments)) == 131
 
 
 def test_the_configs_of_the_repository_are_valid(monkeypatch):

@@ -106,6 +106,7 @@ def tiny_trainer(
     on_oom: str = "stop",
     keep_states: int = 0,
     async_save: bool = True,
+    sharded: bool = False,
     **options: Any,
 ) -> Trainer:
     """The trainer as main.py builds it, on tiny data."""
@@ -126,7 +127,7 @@ def tiny_trainer(
     held_out = tiny_features(20, seed=1)
     run_folder = None
     if folder is not None:
-        run_folder = RunFolder(folder, model.save_pretrained, model.state_dict, {}, keep_states, async_save)
+        run_folder = RunFolder(folder, model.save_pretrained, model.state_dict, {}, keep_states, async_save, sharded)
     return Trainer(
         model,
         TrainStep(model, optimizer, scheduler, precision=precision, attacks=attacks, on_oom=on_oom),

@@ -44,7 +44,8 @@ def write_folder(target: str | Path, write: Callable[[Path], object], keep_previ
     the old state or the new one, never a half-written one. Raises SaveError if the disk is full or fails.
     """
     target = Path(target)
-    unfinished, previous, old = (target.with_name(f"{target.name}.{end}") for end in ("tmp", "previous", "old"))
+    unfinished = while_written(target)
+    previous, old = (target.with_name(f"{target.name}.{end}") for end in ("previous", "old"))
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
     try:
@@ -66,6 +67,11 @@ def write_folder(target: str | Path, write: Callable[[Path], object], keep_previ
         shutil.rmtree(old, ignore_errors=True)
         previous.rename(old)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def while_written(target: Path) -> Path:
+    """Where `write_folder` makes it."""
+    return target.with_name(f"{target.name}.tmp")
 
 
 def fill(unfinished: Path, write: Callable[[Path], object]) -> None:
@@ -128,17 +134,13 @@ def damaged(folder: Path) -> str:
     return ""
 
 
-def save_tree(path: Path, tree: Any) -> None:
-    """Nested dicts, lists and tensors as one safetensors file; the structure goes into its metadata as JSON."""
+def flatten(tree: Any) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Nested dicts, lists and tensors as a structure for JSON, and the tensors by name."""
     tensors: dict[str, torch.Tensor] = {}
-    places: set[int] = set()
 
     def strip(node: Any, name: str) -> Any:
         if isinstance(node, torch.Tensor):
-            value = node.detach().cpu().contiguous()
-            place = value.untyped_storage().data_ptr()
-            tensors[name] = value.clone() if place in places else value  # safetensors takes no memory twice
-            places.add(place)
+            tensors[name] = node.detach()
             return {"tensor": name}
         if isinstance(node, dict):
             return {"dict": [[key, strip(value, f"{name}.{key}")] for key, value in node.items()]}
@@ -146,25 +148,37 @@ def save_tree(path: Path, tree: Any) -> None:
             return {"list": [strip(value, f"{name}.{i}") for i, value in enumerate(node)]}
         return {"value": node}
 
-    structure = json.dumps(strip(tree, "state"))
-    save_file(tensors, path, metadata={"structure": structure})
+    return strip(tree, "state"), tensors
+
+
+def unflatten(structure: Any, tensor: Callable[[str], Any]) -> Any:
+    """The tree, with tensor(name) in its places; tuples come back as lists."""
+    if "tensor" in structure:
+        return tensor(structure["tensor"])
+    if "dict" in structure:
+        return {key: unflatten(value, tensor) for key, value in structure["dict"]}
+    if "list" in structure:
+        return [unflatten(value, tensor) for value in structure["list"]]
+    return structure["value"]
+
+
+def save_tree(path: Path, tree: Any) -> None:
+    """One safetensors file; the structure goes into its metadata as JSON."""
+    structure, tensors = flatten(tree)
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.cpu().contiguous()
+        place = value.untyped_storage().data_ptr()
+        tensors[name] = value.clone() if place in places else value  # safetensors takes no memory twice
+        places.add(place)
+    save_file(tensors, path, metadata={"structure": json.dumps(structure)})
 
 
 def load_tree(path: Path) -> Any:
-    """What `save_tree` wrote; tensors on the CPU. Tuples come back as lists. Raises CheckpointError."""
-
-    def fill(node: dict[str, Any]) -> Any:
-        if "tensor" in node:
-            return file.get_tensor(node["tensor"])
-        if "dict" in node:
-            return {key: fill(value) for key, value in node["dict"]}
-        if "list" in node:
-            return [fill(value) for value in node["list"]]
-        return node["value"]
-
+    """What `save_tree` wrote; tensors on the CPU. Raises CheckpointError."""
     try:
         with safe_open(path, framework="pt") as file:
-            return fill(json.loads(file.metadata()["structure"]))
+            return unflatten(json.loads(file.metadata()["structure"]), file.get_tensor)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{path}: is no state of a training: {error}") from None
 

@@ -7,7 +7,7 @@ total = sum_over_ranks(tensor)
 import atexit
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -129,6 +129,21 @@ def broadcast(value: Any) -> Any:
     return box[0]
 
 
-def barrier() -> None:
+def from_rank_0(function: Callable[[], Any]) -> Any:
+    """What it returns on rank 0, on every rank; each of them raises what it raises there."""
+    found: tuple[Any, Exception | None] = None, None
+    if rank() == 0:
+        try:
+            found = function(), None
+        except Exception as error:
+            found = None, error
+    value, error = broadcast(found)
+    if error is not None:
+        raise error
+    return value
+
+
+def barrier(group: Any = None) -> None:
+    """group: None = all ranks"""
     if world_size() > 1:
-        dist.barrier()
+        dist.barrier(group)

@@ -25,10 +25,14 @@ from .checkpoint import (
     newest_whole,
     read_json,
     save_tree,
+    while_written,
     write_folder,
     write_json,
 )
+from .sharded_state import load_shards, new_group, save_shards
 from .sharding import gathered
+
+WHOLE, SHARDS = "trainer.safetensors", "trainer"  # a file or a folder of last/
 
 
 class RunFolder:
@@ -42,6 +46,7 @@ class RunFolder:
         arguments: Mapping[str, Any] | None = None,
         keep_states: int = 0,
         async_save: bool = True,
+        sharded: bool = False,
     ):
         """
         Args:
@@ -53,11 +58,13 @@ class RunFolder:
             keep_states: how many states stay in states/step-N beside last/; 0 = none.
             async_save: write a copy in a thread while training goes on, and fail at the next call here; the copies,
                 whose memory is kept, are those of last/ and of best/. Else the other ranks wait for the disk, too.
+            sharded: each rank writes its part of the training state, see sharded_state.py; the model is whole anyway.
         """
         self.output_dir = Path(output_dir)
         self.save_pretrained, self.weights = save_pretrained, weights
         self.arguments, self.keep_states = dict(arguments or {}), keep_states
         self.background = Background() if async_save else None
+        self.sharded, self.group = sharded, new_group() if sharded else None
 
     def save_last(self, state: Mapping[str, Any]) -> None:
         """state: `progress`, plain values that people may read, and `tensors`, nested state dicts."""
@@ -77,8 +84,8 @@ class RunFolder:
             self.background.wait()
 
     def _save(self, name: str, write: Callable[[Any], None], state: Mapping[str, Any]) -> None:
-        state = {**state, "weights": gathered(self.weights())}
-        if distributed.rank() == 0:
+        state = {**(state if self.sharded else gathered(state)), "weights": gathered(self.weights())}
+        if distributed.rank() == 0 or (self.sharded and name == "last"):
             if self.background is not None:
                 self.background(name, write, state)
             else:
@@ -88,16 +95,26 @@ class RunFolder:
 
     def _write_last(self, state: Mapping[str, Any]) -> None:
         def write(folder: Path) -> None:
+            if self.sharded:
+                self._write_shards(folder, state["tensors"])
+            else:
+                save_tree(folder / WHOLE, state["tensors"])
             self.save_pretrained(folder, state["weights"])
-            save_tree(folder / "trainer.safetensors", state["tensors"])
             write_json(folder / "trainer_state.json", {**state["progress"], "arguments": self.arguments})
 
         last = self.output_dir / "last"
+        if distributed.rank() != 0:
+            self._write_shards(while_written(last), state["tensors"])
+            return
         write_folder(last, write, keep_previous=True)
         if self.keep_states:
             kept = self.output_dir / f"states/step-{state['progress']['step']}"
             write_folder(kept, partial(link_files, last), keep_previous=False)
             self._prune()
+
+    def _write_shards(self, folder: Path, tensors: Mapping[str, Any]) -> None:
+        distributed.barrier(self.group)  # until rank 0 has made the folder
+        save_shards(folder / SHARDS, tensors, self.group)
 
     def _write_best(self, state: Mapping[str, Any]) -> None:
         def write(folder: Path) -> None:
@@ -126,18 +143,27 @@ def link_files(source: Path, target: Path) -> None:
     shutil.copytree(source, target, copy_function=link, dirs_exist_ok=True, ignore=own)
 
 
-def read_state(folder: str | Path) -> dict[str, Any]:
-    """What `save_last` wrote; tensors on the CPU."""
+def read_state(folder: str | Path, like: Any = None) -> dict[str, Any]:
+    """What `save_last` wrote; tensors on the CPU. Where each rank wrote its part, what is spread in `like` is so again.
+
+    A collective operation. Raises CheckpointError.
+    """
     folder = Path(folder)
-    return {"progress": read_json(folder / "trainer_state.json"), "tensors": load_tree(folder / "trainer.safetensors")}
+    sharded = (folder / SHARDS).is_dir()
+    tensors = load_shards(folder / SHARDS, like) if sharded else load_tree(folder / WHOLE)
+    return {"progress": read_json(folder / "trainer_state.json"), "tensors": tensors}
 
 
 def find_state(output_dir: str | Path, resume: str) -> Path | None:
-    """The state that training goes on from; None for a new run. Raises CheckpointError.
+    """The state that training goes on from, which rank 0 looks for; None for a new run. Raises CheckpointError.
 
     Args:
         resume: "auto": output_dir/last if it is there; "never": a new run, refused if it is there; else a path to one.
     """
+    return distributed.from_rank_0(partial(look_for_state, output_dir, resume))
+
+
+def look_for_state(output_dir: str | Path, resume: str) -> Path | None:
     if resume not in ("auto", "never"):
         state = Path(resume)
         if not (state / "trainer_state.json").is_file():

@@ -14,6 +14,7 @@ takes a second.
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -129,6 +130,21 @@ def each_tensor(tree: Any, like: Any, function: Callable[[torch.Tensor, Any], An
     if isinstance(tree, list | tuple):
         return [each_tensor(value, None, function) for value in tree]
     return tree
+
+
+def with_part(tensor: Any, part: torch.Tensor) -> Any:
+    """A spread tensor on the CPU, of which this rank has a copy of its part."""
+    from torch.distributed.tensor import DTensor
+
+    mesh, size = cpu_mesh(distributed.world_size()), {"shape": tensor.shape, "stride": tensor.stride()}
+    return DTensor.from_local(part, mesh, tensor.placements, run_check=False, **size)
+
+
+@cache
+def cpu_mesh(size: int) -> Any:
+    from torch.distributed.device_mesh import init_device_mesh
+
+    return init_device_mesh("cpu", (size,))
 
 
 def layout(part: Any) -> Any:

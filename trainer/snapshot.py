@@ -4,7 +4,8 @@
     copy = snapshot({"weights": model.state_dict(), "optimizer": optimizer.state_dict()})
     snapshot.wait()         # before the copy is read: a GPU fills it behind the work that it has been given before
 
-The next call overwrites the copy: its memory is allocated once, as long as names and shapes stay. torch only.
+The next call overwrites the copy: its memory is allocated once, as long as names and shapes stay. torch only; of what
+FSDP2 has spread, each rank's part is copied, with sharding.py.
 """
 
 from collections.abc import Mapping
@@ -26,6 +27,10 @@ class Snapshot:
         ties: dict[tuple[Any, ...], torch.Tensor] = {}
 
         def copied(node: Any, name: str) -> Any:
+            if hasattr(node, "full_tensor"):  # spread
+                from .sharding import with_part
+
+                return with_part(node, copied(node.detach().to_local(), name))
             if isinstance(node, torch.Tensor):
                 place = (node.device, node.data_ptr() or name, node.dtype, node.shape, node.stride())
                 if place not in ties:

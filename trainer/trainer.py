@@ -29,7 +29,7 @@ from .nonfinite import NonfinitePolicy, TrainingDiverged
 from .prediction import Predictions, predict
 from .progress import figures, progress_bar
 from .run_folder import RunFolder, read_state
-from .sharding import evaluation, gathered, layout, spread, whole
+from .sharding import evaluation, layout, spread, whole
 from .signals import Interrupted
 from .speed import describe
 from .step import TrainStep
@@ -287,10 +287,10 @@ class Trainer:
 
     def resume(self, folder: str | Path) -> None:
         """Go on from last/; the model's own weights must have been loaded from the same folder."""
-        self.load_state_dict(read_state(folder))
+        self.load_state_dict(read_state(folder, {name: layout(part) for name, part in self.parts().items()}))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the model's weights, on rank 0; a collective operation."""
+        """Everything but the model's weights; a collective operation."""
         progress = {
             "epoch": self.epoch,
             "step": self.step,
@@ -298,7 +298,7 @@ class Trainer:
             "world_size": distributed.world_size(),
             "history": self.history,
         }
-        tensors = {name: gathered(part.state_dict()) for name, part in self.parts().items()}
+        tensors = {name: part.state_dict() for name, part in self.parts().items()}
         return {"progress": progress, "tensors": tensors | {"rng": distributed.gather(rng_state(self.device))}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
