@@ -5,8 +5,9 @@
     bytes_sent(work, num_ranks=1024, parallel="ddp")                 # by each rank, in a step
 
 All of it follows from the assumptions in `Cluster`; nothing is measured. Bytes of a ring: Patarasuk and Yuan 2009
-(doi.org/10.1016/j.jpdc.2008.09.002); buckets: Li et al. 2020 (arxiv.org/abs/2006.15704); gathering layer by layer: Zhao
-et al. 2023 (arxiv.org/abs/2304.11277). Copy together with: memory_model.py. The standard library only.
+(doi.org/10.1016/j.jpdc.2008.09.002); steps of rings and trees: as NCCL counts them to choose between them
+(github.com/NVIDIA/nccl, src/graph/tuning.cc); buckets: Li et al. 2020 (arxiv.org/abs/2006.15704); gathering layer by
+layer: Zhao et al. 2023 (arxiv.org/abs/2304.11277). Copy together with: memory_model.py. The standard library only.
 """
 
 import math
@@ -34,15 +35,15 @@ class Cluster:
     """bytes/s that a GPU sends to other nodes"""
     link_share: float = 0.8
     """share of both that a collective operation reaches"""
-    node_latency: float = 2e-6
-    """seconds of a step of a ring within a node"""
-    network_latency: float = 5e-6
+    node_latency: float = 1.9e-6
+    """seconds of a step of a ring or tree within a node"""
+    network_latency: float = 4e-6
     """seconds of a step between nodes"""
     jitter: float = 0.02
     """standard deviation of a rank's time for its computation, as a share of it"""
     host_bandwidth: float = 25e9
     """bytes/s from a GPU into main memory"""
-    disk_bandwidth: float = 2e9
+    disk_bandwidth: float = 1e9
     """bytes/s that a process writes"""
     gpu_mtbf: float = 50_700.0
     """hours of one GPU between failures that end the job"""
@@ -116,25 +117,29 @@ def ring_bytes(size: int, num_ranks: int) -> float:
 
 
 def gather_time(size: int, num_gpus: int, cluster: Cluster) -> float:
-    """Seconds of an all-gather or a reduce-scatter: rings in each node, and rings of the GPUs with the same place in all
-    nodes, one after the other.
-
-    With g GPUs in each of n nodes: (g - 1)/g of the bytes within the node and (n - 1)/(n g) outside, which are together
-    the (N - 1)/N of one ring over all.
-    """
-    local = min(num_gpus, cluster.node)
-    nodes = num_gpus // local
-    within = ring_bytes(size, local) / cluster.node_bandwidth
-    between = ring_bytes(size, nodes) / local / cluster.network_bandwidth
-    latency = (local - 1) * cluster.node_latency + (nodes - 1) * cluster.network_latency
-    return (within + between) / cluster.link_share + latency
+    """Seconds of an all-gather or a reduce-scatter: rings over all GPUs, one for each network card of a node."""
+    nodes, local = layout(num_gpus, cluster)
+    latency = nodes * (local - 1) * cluster.node_latency + (nodes - 1) * cluster.network_latency
+    return ring_bytes(size, num_gpus) / bandwidth(num_gpus, cluster) + latency
 
 
 def all_reduce_time(size: int, num_gpus: int, cluster: Cluster) -> float:
-    """Twice the bytes; between nodes a tree, whose steps grow as a logarithm."""
-    nodes = num_gpus // min(num_gpus, cluster.node)
-    saved = (nodes - 1 - math.ceil(math.log2(nodes))) * cluster.network_latency
-    return 2 * (gather_time(size, num_gpus, cluster) - saved)
+    """Twice the bytes, over trees of nodes, whose steps grow as a logarithm."""
+    nodes, local = layout(num_gpus, cluster)
+    latency = (local - 1) * cluster.node_latency + math.ceil(math.log2(nodes)) * cluster.network_latency
+    return 2 * (ring_bytes(size, num_gpus) / bandwidth(num_gpus, cluster) + latency)
+
+
+def layout(num_gpus: int, cluster: Cluster) -> tuple[int, int]:
+    """Nodes, GPUs in each."""
+    local = min(num_gpus, cluster.node)
+    return num_gpus // local, local
+
+
+def bandwidth(num_gpus: int, cluster: Cluster) -> float:
+    """Bytes/s that each GPU sends in a ring: the slowest link counts."""
+    links = [cluster.node_bandwidth] + [cluster.node * cluster.network_bandwidth] * (num_gpus > cluster.node)
+    return cluster.link_share * min(links)
 
 
 def step_time(work: Work, cluster: Cluster, num_gpus: int, parallel: str) -> dict[str, float]:

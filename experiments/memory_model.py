@@ -1,13 +1,14 @@
-"""Bytes that one rank of a data-parallel training needs, with DDP or FSDP2: predicted from shapes, nothing is allocated.
+"""Bytes that a rank of a data-parallel training needs, with DDP or FSDP2: predicted from shapes, nothing is allocated.
 
     weights = Weights(before=[(30522, 768), …], layers=[[(768, 768), (768,), …], …], after=[…])
     held(weights, num_ranks=8, parallel="fsdp")          # {"weights": …, "gradients": …, …} of one rank
-    activations(Block(768, 3072, 12), num_layers=12, rows=32, length=128)
+    peak(weights, Block(768, 3072, 12), num_ranks=8, parallel="fsdp", rows=32, length=128)      # … with activations
 
 FSDP2 (`fully_shard`, each layer by itself, the rest together) cuts each weight along its first dimension into equal
 pieces and fills up the last ones, so a weight of 768 rows takes a row of each of 1,024 ranks: 1.33 times its size in
-all. Weights, gradients and AdamW's two moments are fp32. What the layers of a BERT keep for the backward pass is counted
-as in Korthikanti et al. 2022 (arxiv.org/abs/2205.05198), section 4.1, for today's kernels. The standard library only.
+all. Weights, gradients and AdamW's two moments are fp32. What the layers of a BERT keep for the backward pass is
+counted as in Korthikanti et al. 2022 (arxiv.org/abs/2205.05198), section 4.1, for today's kernels. The standard library
+only.
 """
 
 import math
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 
 FP32, BF16 = 4, 2
 FIRST_BUCKET, BUCKET = 2**20, 25 * 2**20  # bytes: DDP's defaults
+SCORES = 2**26  # of a vocabulary that are in fp32 at the same time, see model_utils/vocabulary_loss.py
 
 Shapes = Sequence[tuple[int, ...]]
 
@@ -76,11 +78,12 @@ def bucket_sizes(shapes: Shapes) -> list[int]:
 
 
 def snapshot(weights: Weights, num_ranks: int = 1) -> int:
-    """Bytes of main memory for the copy of weights and moments that stays there for saves in the background.
+    """Bytes of main memory for the copy of weights and optimizer that stays there for saves in the background.
 
     num_ranks: over which the state is spread when it is saved; 1 = whole.
     """
-    return 3 * FP32 * padded(weights.all, num_ranks)
+    found = held(weights, num_ranks, "fsdp")
+    return found["weights"] + found["optimizer"]
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,10 @@ STATISTICS = 2 * FP32  # of a norm, for each sub-word
 def layer_activations(block: Block, rows: int, length: int) -> int:
     """Bytes that the forward pass of a layer leaves for its backward pass.
 
-    For each sub-word: queries, keys, values, what attention gives and the input of the first linear layer after it, each
-    as wide as the layer; the intermediate numbers before and after GELU; and the layer's input, under autocast three
-    times, because each of three linear layers casts it for itself. Two norms keep their input, two dropouts a mask.
+    For each sub-word: queries, keys, values, what attention gives and the input of the first linear layer after its
+    norm, each as wide as the layer; the intermediate numbers before and after GELU; and the layer's input, under
+    autocast three times, because each of three linear layers casts it for itself. Two norms keep their input, two
+    dropouts a mask.
     """
     inputs = 3 if block.autocast else 1
     numbers = block.item * ((inputs + 5) * block.hidden + 2 * block.intermediate)
@@ -150,29 +154,36 @@ def casts(weights: Weights, checkpointing: bool = False) -> int:
 
 
 def head_activations(block: Block, vocabulary: int, places: int, masked: int) -> dict[str, int]:
-    """Of a masked language model's head, at masked places only. "kept": the output of the last layer, from which they
-    are taken; the inputs of a linear layer, GELU, norm and the last linear layer; autocast's copies of both matrices; and
-    the scores, of which model_utils/vocabulary_loss.py makes no copy. "again": the gradients of the scores and of their
-    matrix, before it is added to what is there."""
+    """Of a masked language model's head, at masked places only, with the loss of model_utils/vocabulary_loss.py.
+
+    Returns:
+        kept: the output of the last layer, from which they are taken; the inputs of a linear layer, GELU, norm and the
+            last linear layer; autocast's copies of both matrices; and the scores.
+        loss: the gradient of the scores, and what it is made of in fp32, a part of the scores at a time.
+        matrix: the gradient of the last matrix, before it is added to what is there.
+    """
     if not vocabulary:
-        return {"kept": 0, "again": 0}
-    scores = masked * block.item * vocabulary
+        return {"kept": 0, "loss": 0, "matrix": 0}
+    scores = masked * vocabulary
     between = masked * (3 * block.item * block.hidden + block.norm * block.hidden + STATISTICS)
     copies = block.autocast * BF16 * block.hidden * (block.hidden + vocabulary)
-    gradient = block.hidden * vocabulary * (block.item + block.autocast * FP32)
-    kept = places * block.norm * block.hidden + between + copies + scores
-    return {"kept": kept, "again": scores + gradient}
+    return {
+        "kept": places * block.norm * block.hidden + between + copies + scores * block.item,
+        "loss": scores * block.item + 2 * FP32 * min(scores, SCORES),
+        "matrix": block.hidden * vocabulary * (block.item + block.autocast * FP32),
+    }
 
 
 def peak(
     weights: Weights, block: Block, num_ranks: int, parallel: str, *, rows: int, length: int, vocabulary: int = 0,
     masked: int = 0, item: int = FP32, accumulate: int = 1, checkpointing: bool = False,
 ) -> dict[str, int]:  # fmt: skip
-    """Bytes of a rank by what they are for, when it needs most: as the last backward pass begins, or as it ends.
+    """Bytes of a rank by what they are for, at the one of three moments of the last backward pass when it needs most:
+    when the gradient of the loss is computed, when that of the last layer is, or when all are.
 
-    FSDP2 then has whole weights: those outside of layers, from the forward pass on, and two layers, the one at work and
-    the one that is fetched; and whole gradients: of all weights if micro-batches are added up, since they are cut into
-    pieces at the last one only; in the end those outside of layers, and a copy of them that is on its way.
+    FSDP2 then has whole weights: those outside of layers, from the forward pass on, and one layer, then two, the one at
+    work and the one that is fetched; and whole gradients: of all weights if micro-batches are added up, since they are
+    cut into pieces at the last one only; in the end those outside of layers, and a copy of them that is on its way.
 
     Args:
         rows, length: of a micro-batch.
@@ -183,20 +194,16 @@ def peak(
     """
     spread = parallel == "fsdp" and num_ranks > 1
     own = held(weights, num_ranks, parallel)
-    *layers, rest = [item * num_ranks * padded(unit, num_ranks) for unit in (*weights.layers, weights.rest)]
+    *layers, rest = [spread * item * num_ranks * padded(unit, num_ranks) for unit in (*weights.layers, weights.rest)]
     if spread and item == BF16:
         block = replace(block, autocast=False, norm=BF16)
     work = activations(block, len(layers), rows, length, checkpointing)
     head = head_activations(block, vocabulary, rows * length, masked)
-    added = sum(layers) + rest if spread else own["gradients"]
-    begin = {
-        **own,
-        "gradients": added if accumulate > 1 else 0,
-        "gathered": spread * (rest + 2 * max(layers)),
-        "bf16 copies": block.autocast * casts(weights, checkpointing),
-        "activations": sum(work.values()),
-        "scores": sum(head.values()),
-    }
-    end = dict.fromkeys(begin, 0) | own | {"gathered": spread * rest}
-    end["gradients"] += 2 * spread * rest
-    return max(begin, end, key=lambda parts: sum(parts.values()))
+    added = (sum(layers) + rest if spread else own["gradients"]) if accumulate > 1 else 0
+    copies = block.autocast * casts(weights, checkpointing)
+    loss = own | {"gradients": added, "gathered": rest + max(layers), "bf16 copies": 0 if checkpointing else copies,
+                  "activations": work["kept"], "scores": head["kept"] + head["loss"]}  # fmt: skip
+    layer = own | {"gradients": added + head["matrix"], "gathered": rest + 2 * max(layers), "bf16 copies": copies,
+                   "activations": sum(work.values()), "scores": 0}  # fmt: skip
+    end = own | {"gradients": own["gradients"] + 2 * rest, "gathered": rest} | dict.fromkeys(list(loss)[5:], 0)
+    return max(loss, layer, end, key=lambda parts: sum(parts.values()))

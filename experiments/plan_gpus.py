@@ -27,8 +27,10 @@ GIB = 2**30
 
 
 def memory_table(plan: Plan) -> str:
-    rows = {f"{NAMES[kind]}, {num_gpus:,} GPUs": (kind, num_gpus) for kind in plan.given.parallel
-            for num_gpus in plan.given.gpus if kind == "fsdp" or num_gpus == plan.given.gpus[-1]}  # fmt: skip
+    """With DDP a GPU needs as much whatever their number is."""
+    rows = {f"FSDP2, {num_gpus:,} GPUs": ("fsdp", num_gpus) for num_gpus in plan.given.gpus}
+    rows = {name: row for name, row in ({"DDP": ("ddp", plan.given.gpus[-1])} | rows).items()
+            if row[0] in plan.given.parallel}  # fmt: skip
     lines = []
     for name, (kind, num_gpus) in rows.items():
         parts = plan.memory(kind, num_gpus)
@@ -118,8 +120,8 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--global_batch", type=int, default=4096, help="records of a step of all, with strong scaling")
     found.add_argument("--mask_rate", type=float, default=0.15, help="share of masked sub-words; 0 = no vocabulary")
     found.add_argument("--checkpointing", action="store_true", help="layers are computed again in the backward pass")
-    found.add_argument("--item", choices=("fp32", "bf16"), default="fp32", help="numbers that FSDP2 sends; bf16 needs a "
-                       "MixedPrecisionPolicy, and replaces autocast")  # fmt: skip
+    found.add_argument("--item", choices=("fp32", "bf16"), default="fp32",
+                       help="numbers that FSDP2 sends; bf16: a MixedPrecisionPolicy replaces autocast")  # fmt: skip
     found.add_argument("--save", choices=("whole", "sharded"), default="whole", help="the state of FSDP2")
     found.add_argument("--plot", type=Path, help="a picture of it")
     assumed = found.add_argument_group("assumptions about the cluster")

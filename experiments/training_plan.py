@@ -41,7 +41,7 @@ class Plan:
         )  # fmt: skip
 
     def run(self, parallel: str, num_gpus: int, records: int) -> dict[str, float]:
-        """Of steps with so many records of each GPU: what step_time returns, and what saves and failures leave of it."""
+        """Of steps with so many records of each GPU: what step_time returns, and what saves and failures leave."""
         given, cluster = self.given, self.cluster
         rows = min(records, given.batch_size)
         layers = layer_flops(self.weights, self.block.hidden, rows, given.length)
@@ -85,12 +85,13 @@ def plan_of(given: argparse.Namespace) -> Plan:
         require(whole, "gpus", f"{num_gpus} are no whole nodes of {cluster.node}")
         require(given.global_batch % num_gpus == 0, "global_batch", f"must be a multiple of gpus, not {num_gpus}")
     config = config_of(given.model_name_or_path)
-    sizes = [getattr(config, name, None) for name in ("hidden_size", "intermediate_size", "num_attention_heads")]
-    require(None not in sizes, "model_name_or_path", f"{config.model_type} does not have layers like those of BERT")
+    sizes = [getattr(config, name, 0) for name in ("hidden_size", "intermediate_size", "num_attention_heads")]
+    require(all(sizes), "model_name_or_path", f"{config.model_type} does not have layers like those of BERT")
     with torch.device("meta"):
         model = (AutoModelForMaskedLM if given.mask_rate else AutoModel).from_config(config)
     vocabulary = config.vocab_size if given.mask_rate else 0
-    return Plan(weights_of(model), Block(*sizes), vocabulary, cluster, given)
+    hidden, intermediate, heads = sizes
+    return Plan(weights_of(model), Block(hidden, intermediate, heads), vocabulary, cluster, given)
 
 
 def config_of(name: str) -> Any:
@@ -104,8 +105,8 @@ def config_of(name: str) -> Any:
             return AutoConfig.for_model(**{"model_type": "bert"} | yaml.safe_load(name))
         return AutoConfig.from_pretrained(locate(name))
     except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"arguments: model_name_or_path: {name}: {error}; give a folder or hub name, or sizes such as "
-                          '"{hidden_size: 1024, num_hidden_layers: 24}"') from None  # fmt: skip
+        right = 'give a folder or hub name, or sizes such as "{hidden_size: 1024, num_hidden_layers: 24}"'
+        raise ConfigError(f"arguments: model_name_or_path: {name}: {error}; {right}") from None
 
 
 def weights_of(model: Any) -> Weights:
