@@ -174,10 +174,11 @@ def ddp_exposed(work: Work, cluster: Cluster, num_gpus: int, forward: float, bac
 
 
 def fsdp_exposed(work: Work, cluster: Cluster, num_gpus: int, forward: float, backward: float) -> float:
-    """While a layer is computed the next one is gathered, in the backward pass beside the sums of the one before. What
+    """While a layer is computed, the gradients of the one before are summed, and then the next one is gathered. What
     comes first and last in a pass is not hidden, nor what belongs to the weights outside of layers.
 
-    Layers are taken to be alike.
+    Layers are taken to be alike; in the backward pass the first has no gradients to be summed yet, and after the last
+    there is nothing to be gathered.
     """
     weights, count = work.weights, len(work.weights.layers)
     layer, rest = (gather_time(work.item * num_gpus * padded(unit, num_gpus), num_gpus, cluster)
@@ -186,8 +187,11 @@ def fsdp_exposed(work: Work, cluster: Cluster, num_gpus: int, forward: float, ba
 
     def micro_batch(last: bool) -> float:
         first = rest + layer + (count - 1) * max(0.0, layer - ahead)
-        second = layer + (count - 1) * max(0.0, (1 + last) * layer - back)
-        return first + second + last * (layer + rest)
+        if not last:
+            return first + layer + (count - 1) * max(0.0, layer - back)
+        ends, between = min(2, 2 * (count - 1)), max(0, count - 2)
+        second = layer + ends * max(0.0, layer - back) + between * max(0.0, 2 * layer - back)
+        return first + second + layer + rest
 
     return (work.accumulate - 1) * micro_batch(last=False) + micro_batch(last=True)
 

@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
@@ -181,22 +181,22 @@ def all_cases() -> dict[str, dict[str, list[Any]]]:
     return {str(case): measured(case) for case in (CASES if distributed.world_size() > 1 else ALONE)}
 
 
-def in_processes(number: int) -> list[dict[str, dict[str, list[Any]]]]:
-    """What `all_cases` found in each of so many processes, which are forked: they need not import anything."""
+def in_processes(number: int, function: Callable[[], Any] = all_cases) -> list[Any]:
+    """What it returns, as JSON, in each of so many processes, which are forked: they need not import anything."""
     language_model()  # imports what it needs
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.start_processes(one_of, (number, port, folder), number, start_method="fork")
+        torch.multiprocessing.start_processes(one_of, (number, port, folder, function), number, start_method="fork")
         return [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(number)]
 
 
-def one_of(rank: int, number: int, port: int, folder: str) -> None:
+def one_of(rank: int, number: int, port: int, folder: str, function: Callable[[], Any]) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     distributed.start("cpu")
-    Path(folder, f"{rank}.json").write_text(json.dumps(all_cases()))
+    Path(folder, f"{rank}.json").write_text(json.dumps(function()))
     distributed.stop()
 
 

@@ -4,6 +4,7 @@ import math
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -35,8 +36,6 @@ from experiments.failure_model import best_interval, useful_share
 from experiments.measure_ranks import BLOCK, LENGTH, MASKED, ROWS, VOCABULARY, batch, language_model
 from experiments.memory_model import (
     BF16,
-    BUCKET,
-    FIRST_BUCKET,
     Block,
     Weights,
     bucket_sizes,
@@ -49,12 +48,13 @@ from experiments.memory_model import (
 )
 from experiments.training_plan import weights_of
 from model_utils.pretraining_model import PretrainingModel
+from trainer import distributed
 from trainer.sharding import layers
 from trainer.snapshot import Snapshot
 from trainer.speed import Speed
 
 PAGE = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
-WEIGHTS = Weights(before=[(30_000, 64), (64,)], layers=[[(64, 640), (640,)]] * 5, after=[(64, 20)])
+WEIGHTS = Weights(before=[(30_000, 64), (64,)], layers=[[(64, 640), (640,)]] * 8, after=[(64, 20)])
 FREE = Cluster(node_bandwidth=math.inf, network_bandwidth=math.inf, node_latency=0, network_latency=0, jitter=0)
 processes = pytest.mark.skipif(sys.platform == "win32" or not dist.is_available(), reason="needs fork and gloo")
 
@@ -74,7 +74,8 @@ def check(ranks: list[dict[str, dict[str, list[Any]]]]) -> None:
                 if name == "on the wire":
                     assert predicted <= measured <= 1.01 * predicted or not measured, (case, name)
                 elif name == "most":
-                    assert measured == pytest.approx(predicted, rel=0.06 if "checkpointing" in case else 0.005), (case, name)
+                    near = 0.06 if "checkpointing" in case else 0.005
+                    assert measured == pytest.approx(predicted, rel=near), (case, name)
                 else:
                     assert measured == predicted, (case, name)
     assert without_measurements(measure_ranks.table(ranks)) in without_measurements(PAGE)
@@ -116,23 +117,26 @@ def test_a_layer_of_half_precision_keeps_what_korthikanti_et_al_count() -> None:
     assert layer_activations(block, b, s) - 2 * 8 * s * b == s * b * h * (34 + 5 * a * s / h)
 
 
+def layers_of(sides: Sequence[int]) -> torch.nn.Sequential:
+    return torch.nn.Sequential(*(torch.nn.Linear(*pair) for pair in pairwise(sides)))
+
+
+SIDES = (900, 900, 4000, 2000, 600, 600)
+
+
+def sizes_of_buckets() -> list[int]:
+    """Of DDP when they are in the order of the gradients, which the third step knows."""
+    model: Any = distributed.wrap(layers_of(SIDES), torch.device("cpu"))
+    for _ in range(3):
+        model(torch.ones(1, SIDES[0])).sum().backward()
+    return [int(size) for size in model._get_ddp_logging_data()["rebuilt_bucket_sizes"].split(",")]
+
+
+@processes
 def test_buckets_are_those_of_ddp() -> None:
-    sides = (900, 900, 4000, 2000, 9)
-    model = torch.nn.Sequential(*(torch.nn.Linear(*pair) for pair in pairwise(sides)))
-    shapes = [tuple(weight.shape) for weight in model.parameters()]
-    tensors: list[torch.Tensor] = [*reversed(list(model.parameters()))]
-    places, _ = dist._compute_bucket_assignment_by_size(tensors, [FIRST_BUCKET, BUCKET])
-    expected = [sum(tensors[place].nbytes for place in bucket) for bucket in places]
-    assert bucket_sizes(shapes) == expected and len(expected) == 3
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        wrapped = torch.nn.parallel.DistributedDataParallel(model)
-        for _ in range(2):  # from the second step on the buckets are in the order of the gradients
-            wrapped(torch.ones(1, 900)).sum().backward()
-        sizes = wrapped._get_ddp_logging_data()["rebuilt_bucket_sizes"]
-    finally:
-        dist.destroy_process_group()
-    assert [int(size) for size in sizes.split(",")] == expected
+    expected = bucket_sizes([tuple(weight.shape) for weight in layers_of(SIDES).parameters()])
+    assert len(expected) == 3
+    assert measure_ranks.in_processes(2, sizes_of_buckets) == [expected, expected]
 
 
 def test_a_model_is_seen_as_it_is_spread() -> None:
@@ -230,19 +234,26 @@ def test_ddp_hides_all_but_the_last_bucket() -> None:
     assert ddp_exposed(work, cluster, 64, 5.0, 10.0) == pytest.approx(times[-1]), "enough"
 
 
-@pytest.mark.parametrize("pace", [0.0, 0.3, 1.5, 2.5, 100.0])
+@pytest.mark.parametrize("pace", [0.0, 0.3, 0.7, 1.5, 100.0])
 def test_fsdp_hides_what_a_timeline_shows(pace: float) -> None:
-    """A network that does one thing at a time, and fetches a layer ahead. pace: a layer's forward pass, in gathers."""
+    """A network that does one thing after the other as they come, and fetches a layer ahead.
+
+    pace: a layer's forward pass, in gathers.
+    """
     cluster, count = Cluster(), len(WEIGHTS.layers)
     rest, layer = (gather_time(4 * 64 * padded(unit, 64), 64, cluster) for unit in (WEIGHTS.rest, WEIGHTS.layers[0]))
     forward, backward = pace * layer * count, 2 * pace * layer * count
 
     def timeline(compute: float, summed: bool) -> float:
-        now = layer  # the first one is there
+        now, network = layer, layer  # the first layer is there
         for number in range(count):
-            network = now + layer * (number < count - 1) + layer * (summed and number > 0)
-            now = max(now + compute, network if number < count - 1 else now + compute)
-        return now + (layer if summed else 0)
+            if number + 1 < count:
+                network = max(network, now) + layer
+            now, here = now + compute, network
+            if summed:
+                network = max(network, now) + layer
+            now = max(now, here)
+        return network if summed else now
 
     expected = rest + timeline(forward / count, False) + timeline(backward / count, True) + rest - forward - backward
     found = fsdp_exposed(Work(WEIGHTS, 512, 1e12), cluster, 64, forward, backward)
@@ -358,7 +369,7 @@ def test_the_measuring_script_prints_the_tables_of_the_page(capsys: Any) -> None
     (["--gpus", "96"], "global_batch: must be a multiple of gpus, not 96"),
     (["--mask_rate", "1.5"], "mask_rate: must be at least 0 .*"),
     (["--accumulate", "0"], "accumulate: must be at least 1"),
-    (["--model_name_or_path", "./nothing"], "model_name_or_path: there is no folder ./nothing"),
+    (["--model_name_or_path", "./nothing"], "model_name_or_path: ./nothing: .* there is no folder ./nothing; .*"),
     (["--model_name_or_path", "{hidden_size: [}"], "model_name_or_path: {hidden_size: .*"),
     (["--model_name_or_path", "{model_type: nothing}"], "model_name_or_path: {model_type: nothing}: .*"),
     (["--model_name_or_path", "{model_type: gpt2}"], "model_name_or_path: gpt2 does not have layers .*"),
