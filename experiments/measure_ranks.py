@@ -62,7 +62,7 @@ def language_model(checkpointing: bool = False, **options: Any) -> Any:
 
     config = BertConfig(
         vocab_size=VOCABULARY, hidden_size=BLOCK.hidden, num_hidden_layers=LAYERS, num_attention_heads=BLOCK.heads,
-        intermediate_size=BLOCK.intermediate, max_position_embeddings=LENGTH,
+        intermediate_size=BLOCK.intermediate, max_position_embeddings=LENGTH, use_cache=False,
         **{"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **options},
     )  # fmt: skip
     torch.manual_seed(0)

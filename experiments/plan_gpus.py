@@ -45,7 +45,7 @@ def memory_table(plan: Plan) -> str:
 def time_table(plan: Plan, scaling: str) -> str:
     """scaling: "weak" or "strong"."""
     heads = [f"simulated, {scaling} scaling", "records of a GPU", "step", "stragglers", "exposed", "MFU",
-             "a save every", "useful", "sub-words/s"]  # fmt: skip
+             "a save every", "useful", "lost a day", "sub-words/s"]  # fmt: skip
     lines = []
     for kind in plan.given.parallel:
         for num_gpus in plan.given.gpus:
@@ -54,7 +54,8 @@ def time_table(plan: Plan, scaling: str) -> str:
             lines.append([
                 f"{NAMES[kind]}, {num_gpus:,} GPUs", f"{records:,}", f"{1000 * found['seconds']:,.0f} ms",
                 *(f"{found[part] / found['seconds']:.1%}" for part in ("stragglers", "exposed")), f"{found['mfu']:.1%}",
-                f"{found['interval'] / 60:,.1f} min", f"{found['useful']:.2%}", f"{found['sub-words/s'] / 1e6:,.2f} M",
+                f"{found['interval'] / 60:,.1f} min", f"{found['useful']:.2%}",
+                f"{1440 * (1 - found['useful']):,.1f} min", f"{found['sub-words/s'] / 1e6:,.2f} M",
             ])  # fmt: skip
     return markdown([heads, *lines])
 

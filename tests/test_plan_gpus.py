@@ -48,12 +48,13 @@ from experiments.memory_model import (
 )
 from experiments.training_plan import weights_of
 from model_utils.pretraining_model import PretrainingModel
+from tests.test_laws import ROOT, imports
 from trainer import distributed
 from trainer.sharding import layers
 from trainer.snapshot import Snapshot
 from trainer.speed import Speed
 
-PAGE = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 WEIGHTS = Weights(before=[(30_000, 64), (64,)], layers=[[(64, 640), (640,)]] * 8, after=[(64, 20)])
 FREE = Cluster(node_bandwidth=math.inf, network_bandwidth=math.inf, node_latency=0, network_latency=0, jitter=0)
 processes = pytest.mark.skipif(sys.platform == "win32" or not dist.is_available(), reason="needs fork and gloo")
@@ -64,7 +65,7 @@ processes = pytest.mark.skipif(sys.platform == "win32" or not dist.is_available(
 def check(ranks: list[dict[str, dict[str, list[Any]]]]) -> None:
     """What each rank holds and sends is what was predicted; the wire has up to 1 % more.
 
-    The most at a time is near, where layers are not computed a second time within 0.5 %.
+    The most at a time is near, where layers are not computed a second time within 1 %.
 
     The page shows the first rank's table.
     """
@@ -74,7 +75,7 @@ def check(ranks: list[dict[str, dict[str, list[Any]]]]) -> None:
                 if name == "on the wire":
                     assert predicted <= measured <= 1.01 * predicted or not measured, (case, name)
                 elif name == "most":
-                    near = 0.06 if "checkpointing" in case else 0.005
+                    near = 0.06 if "checkpointing" in case else 0.01
                     assert measured == pytest.approx(predicted, rel=near), (case, name)
                 else:
                     assert measured == predicted, (case, name)
@@ -351,6 +352,12 @@ def test_the_commands_of_the_page_print_its_tables(words: list[str], tmp_path: P
     if "--plot" in words:
         pytest.importorskip("matplotlib")
         assert len(shown) == 3 and printed in PAGE and picture.stat().st_size > 10_000
+
+
+def test_the_formulas_need_nothing_but_python() -> None:
+    for name in ("memory_model", "cluster_model", "failure_model"):
+        source = (ROOT / "experiments" / f"{name}.py").read_text(encoding="utf-8")
+        assert {module.split(".")[0] for level, module in imports(source) if level == 0} <= sys.stdlib_module_names
 
 
 def test_every_other_command_of_the_page_is_run_above() -> None:
