@@ -89,7 +89,8 @@ class MixedBatchSampler:
             if position < len(self.datasets):
                 yield self.batch(position)
             else:
-                dataset, number = self.batch(0)[0]
+                # of rank 0's data set: another task's head would have a gradient of zeros, and be updated by its past
+                dataset, number = self.batch(position - self.rank)[0]
                 yield [(dataset, ~number)]
 
     def batch(self, position: int) -> list[tuple[int, int]]:

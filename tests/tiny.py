@@ -1,5 +1,6 @@
 """A model of a few thousand parameters and data for it, shared by the tests of the training loop."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel
 
-from data_loader.build import MapDataset, eval_loader, map_loader
+from data_loader.build import MapDataset, build_line_index, eval_loader, map_loader, mixed_loader, stream_loader
 from data_loader.collate import Collator
 from model_utils.multitask_model import MultiTaskModel, build_model
 from model_utils.optim import build_optimizer, build_scheduler
@@ -15,6 +16,7 @@ from trainer.early_stopping import EarlyStopping
 from trainer.run_folder import RunFolder
 from trainer.step import TrainStep
 from trainer.trainer import Trainer
+from tricks.ema import EMA
 from tricks.fgm import FGM
 
 INTENTS = ["a", "b", "c"]
@@ -73,8 +75,20 @@ def dataset(features: list[dict[str, Any]]) -> MapDataset:
     return MapDataset(lambda numbers: [features[n] for n in numbers], len(features))
 
 
-def collate() -> Collator:
-    return Collator(pad_token_id=0, label_levels=LEVELS)
+def collate(*tasks: str) -> Collator:
+    return Collator(pad_token_id=0, label_levels={task: LEVELS[task] for task in tasks or LEVELS})
+
+
+def one_task(features: list[dict[str, Any]], task: str) -> list[dict[str, Any]]:
+    return [feature | {"labels": {task: feature["labels"][task]}} for feature in features]
+
+
+def streamed(path: Path, features: list[dict[str, Any]], **options: Any) -> Any:
+    if not path.exists():
+        path.write_text("".join(json.dumps(feature) + "\n" for feature in features))
+    index = build_line_index(path, path.with_suffix(".lines"))
+    return stream_loader(str(path), index, parse=json.loads, encode=lambda records: [f for _, f in records],
+                         collate=collate(), **options)  # fmt: skip
 
 
 def references(features: list[dict[str, Any]]) -> Any:
@@ -97,6 +111,9 @@ def tiny_trainer(
     accumulate: int = 1,
     epochs: int = 2,
     use_fgm: bool = False,
+    use_ema: bool = False,
+    stream: Path | None = None,
+    tasks_vary: bool = False,
     precision: str = "fp32",
     lr: float = 1e-2,
     patience: int = 0,
@@ -109,17 +126,19 @@ def tiny_trainer(
     sharded: bool = False,
     **options: Any,
 ) -> Trainer:
-    """The trainer as main.py builds it, on tiny data."""
+    """The trainer as main.py builds it, on tiny data.
+
+    stream: the data as a file of JSON lines, made if missing. tasks_vary: each batch is for one of the tasks.
+    """
     features = tiny_features(50) if train is None else train
-    loader = map_loader(
-        dataset(features),
-        collate(),
-        batch_size=batch_size,
-        seed=7,
-        num_workers=num_workers,
-        rank=rank,
-        world_size=world_size,
-    )
+    own: dict[str, Any] = {"seed": 7, "num_workers": num_workers, "rank": rank, "world_size": world_size}
+    if stream is not None:
+        loader = streamed(stream, features, batch_size=batch_size, **own)
+    elif tasks_vary:
+        loader = mixed_loader([dataset(one_task(features, task)) for task in LEVELS], [collate(task) for task in LEVELS],
+                              batch_sizes=[batch_size, batch_size - 1], epochs=epochs, **own)  # fmt: skip
+    else:
+        loader = map_loader(dataset(features), collate(), batch_size=batch_size, **own)
     steps_per_epoch = -(-len(loader(0, 0)) // accumulate)
     optimizer = build_optimizer(model, lr, head_lr=2 * lr)
     scheduler = build_scheduler("linear", optimizer, 3, epochs * steps_per_epoch)
@@ -130,7 +149,8 @@ def tiny_trainer(
         run_folder = RunFolder(folder, model.save_pretrained, model.state_dict, {}, keep_states, async_save, sharded)
     return Trainer(
         model,
-        TrainStep(model, optimizer, scheduler, precision=precision, attacks=attacks, on_oom=on_oom),
+        TrainStep(model, optimizer, scheduler, precision=precision, attacks=attacks, on_oom=on_oom,
+                  averagers=[EMA(model, 0.9)] if use_ema else [], tasks_vary=tasks_vary),  # fmt: skip
         precision=precision,
         train_loader=loader,
         steps_per_epoch=steps_per_epoch,

@@ -7,6 +7,7 @@ total = sum_over_ranks(tensor)
 import atexit
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -72,10 +73,12 @@ def wrap(model: nn.Module, device: torch.device, find_unused: bool = False) -> n
     if world_size() == 1 or is_sharded(model):
         return model
     device_ids = [device.index] if device.type == "cuda" else None
-    # buffers are alike anyway; copying them before each forward would change those of a pass whose backward is to come
-    return DistributedDataParallel(
-        model, device_ids=device_ids, find_unused_parameters=find_unused, broadcast_buffers=False
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the option's new name is unknown to older versions
+        # buffers are alike anyway; copied before each forward they would change under a pass whose backward is to come
+        return DistributedDataParallel(
+            model, device_ids=device_ids, find_unused_parameters=find_unused, broadcast_buffers=False
+        )
 
 
 def is_sharded(module: Any) -> bool:

@@ -11,6 +11,7 @@ is not spread all but `shard` does nothing. torch only; its part for this is imp
 takes a second.
 """
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ def shard(model: nn.Module, device: torch.device | str, precision: str = "fp32")
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+    # it is about changing such an output in place, which nothing here does
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(torch.device(device).type, (distributed.world_size(),))
     halves = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32, "cast_forward_inputs": False}
     policy = MixedPrecisionPolicy(**halves) if precision == "bf16" else MixedPrecisionPolicy()
