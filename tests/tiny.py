@@ -135,8 +135,9 @@ def tiny_trainer(
     if stream is not None:
         loader = streamed(stream, features, batch_size=batch_size, **own)
     elif tasks_vary:
-        loader = mixed_loader([dataset(one_task(features, task)) for task in LEVELS], [collate(task) for task in LEVELS],
-                              batch_sizes=[batch_size, batch_size - 1], epochs=epochs, **own)  # fmt: skip
+        datasets = [dataset(one_task(features, task)) for task in LEVELS]
+        sizes = [batch_size, batch_size - 1]
+        loader = mixed_loader(datasets, [*map(collate, LEVELS)], batch_sizes=sizes, epochs=epochs, **own)
     else:
         loader = map_loader(dataset(features), collate(), batch_size=batch_size, **own)
     steps_per_epoch = -(-len(loader(0, 0)) // accumulate)
@@ -149,8 +150,16 @@ def tiny_trainer(
         run_folder = RunFolder(folder, model.save_pretrained, model.state_dict, {}, keep_states, async_save, sharded)
     return Trainer(
         model,
-        TrainStep(model, optimizer, scheduler, precision=precision, attacks=attacks, on_oom=on_oom,
-                  averagers=[EMA(model, 0.9)] if use_ema else [], tasks_vary=tasks_vary),  # fmt: skip
+        TrainStep(
+            model,
+            optimizer,
+            scheduler,
+            precision=precision,
+            attacks=attacks,
+            averagers=[EMA(model, 0.9)] if use_ema else [],
+            on_oom=on_oom,
+            tasks_vary=tasks_vary,
+        ),
         precision=precision,
         train_loader=loader,
         steps_per_epoch=steps_per_epoch,

@@ -2,8 +2,8 @@
 
     python -m tests.world_sizes                # the table of docs/multi_gpu.md, from three runs of torchrun
 
-Micro-batches of 4 samples, 4 of them in a step: all of one process, 2 of each of two, or 1 of each of four. The steps of
-2 epochs, whose last one is short; fp32, no dropout.
+Micro-batches of 4 samples, 4 of them in a step: all of one process, 2 of each of two, or 1 of each of four. The steps
+of 2 epochs, whose last one is short; fp32, no dropout.
 """
 
 import json
@@ -40,8 +40,8 @@ def train(case: tuple[str, str, str], folder: Path) -> dict[str, Any]:
                            tasks_vary=data == "tasks vary", **TRICKS[trick])  # fmt: skip
     losses: list[float] = []
     trainer.callbacks = [lambda event, step, values: losses.append(values["loss"]) if event == "log" else None]
-    seen, step = [], trainer.train_step
-    trainer.train_step = Noted(step, seen)
+    seen: list[list[list[int]]] = []
+    trainer.train_step = Noted(trainer.train_step, seen)
     trainer.train()
     batches = [batch for ranks in zip(*distributed.gather(seen), strict=True) for turn in zip(*ranks, strict=True)
                for batch in turn]  # fmt: skip
@@ -82,9 +82,12 @@ def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
 
 def table(found: Mapping[int, Mapping[str, Any]]) -> str:
     head = "| data | " + " | ".join(f"{p}, {t}" for p, t in product(PARALLEL, TRICKS)) + " |\n|" + "---|" * 7
-    rows = [[data, *(" / ".join(f"{difference(found[1][f'{data} {p} {t}'], found[n][f'{data} {p} {t}']):.0e}"
-                                for n in NUMBERS[1:]) for p, t in product(PARALLEL, TRICKS))] for data in DATA]  # fmt: skip
-    return "\n".join([head, *(f"| {' | '.join(row)} |" for row in rows)])
+    lines = [head]
+    for data in DATA:
+        cases = [f"{data} {p} {t}" for p, t in product(PARALLEL, TRICKS)]
+        cells = [" / ".join(f"{difference(found[1][c], found[n][c]):.0e}" for n in NUMBERS[1:]) for c in cases]
+        lines.append(f"| {data} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -134,15 +134,15 @@ def broadcast(value: Any) -> Any:
 
 def from_rank_0(function: Callable[[], Any]) -> Any:
     """What it returns on rank 0, on every rank; each of them raises what it raises there."""
-    found: tuple[Any, Exception | None] = None, None
+    value, problem = None, None
     if rank() == 0:
         try:
-            found = function(), None
+            value = function()
         except Exception as error:
-            found = None, error
-    value, error = broadcast(found)
-    if error is not None:
-        raise error
+            problem = error
+    value, problem = broadcast((value, problem))
+    if problem is not None:
+        raise problem
     return value
 
 
