@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.autograd.graph import saved_tensors_hooks
 from transformers import (
     AutoModel,
     BertConfig,
@@ -19,7 +20,8 @@ from transformers import (
 from data_loader.collate import Collator
 from model_utils import cpu_attention
 from model_utils.cpu_attention import use_cpu_attention
-from model_utils.encoder import ModelError
+from model_utils.cpu_dropout import use_cpu_dropout
+from model_utils.encoder import ModelError, checkpoint_activations
 from model_utils.multitask_model import build_model
 from model_utils.unpadded_encoder import WASTE, Row, attend, jagged, rounded_up, row_of, tiles_of, use_unpadding
 from trainer.memory import split
@@ -247,3 +249,28 @@ def test_training_draws_dropout_within_texts(monkeypatch):
         second = model(**changed).last_hidden_state
     differs = (first != second).flatten(1).any(1)
     assert differs.tolist() == [i == 2 for i in range(len(LENGTHS))]
+
+
+@pytest.mark.parametrize("unpadded", [False, True])
+def test_checkpointed_activations_change_no_gradient_and_keep_less(unpadded, monkeypatch):
+    """Bit for bit, with dropout; the second computation draws the same numbers."""
+    monkeypatch.setattr(cpu_attention, "SMALL", 0)
+    found = []
+    for checkpointed in (False, True):
+        torch.manual_seed(0)
+        model = AutoModel.from_config(BertConfig(**SIZES | {"attention_probs_dropout_prob": 0.2}), dtype=torch.float32)
+        if unpadded:
+            use_unpadding(model)
+        use_cpu_attention(model)
+        use_cpu_dropout(model)
+        if checkpointed:
+            checkpoint_activations(model)
+        kept = []
+        torch.manual_seed(1)
+        with saved_tensors_hooks(lambda tensor, kept=kept: kept.append(tensor.nbytes) or tensor, lambda tensor: tensor):
+            output = model.train()(**batch_of(FAMILY["bert"])).last_hidden_state
+        output.pow(2).sum().backward()
+        found.append(({name: p.grad for name, p in model.named_parameters() if p.grad is not None}, sum(kept)))
+    (plain, more), (again, less) = found
+    assert plain.keys() == again.keys() and all(torch.equal(plain[name], again[name]) for name in plain)
+    assert less < 0.5 * more
