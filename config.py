@@ -197,7 +197,7 @@ class TrainArguments:
     needs Triton on a GPU, a C++ compiler on a CPU"""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """with several processes: ddp holds weights, gradients and optimizer in each; fsdp spreads them over all (FSDP2),
-    with adamw, without fp16, and of the tricks with FGM and averages of weights only"""
+    with adamw, without fp16, PGD, AWP, SAM and child-tuning"""
     activation_checkpointing: bool = False
     """keep of each layer what goes into it, and compute the rest once more for the gradients: a quarter to a third more
     time, a fraction of the memory"""
@@ -361,6 +361,7 @@ class RunArguments:
 
 
 LOOK_UP_TRICKS = ("pgd", "freelb", "vat", "neftune")  # change what embeddings return, text by text
+WHOLE_TRICKS = ("pgd", "awp", "sam", "child_tuning")  # need whole weights, or whole gradients, in between
 TRICKS = [f.name for f in dataclasses.fields(TrickArguments)]
 
 
@@ -530,7 +531,7 @@ def check_training(args: Any) -> None:
     require(0 <= args.warmup_ratio < 1, "warmup_ratio", "must be at least 0 and below 1")
     require(not (args.warmup_ratio and args.warmup_steps), "warmup_ratio", "give this or warmup_steps, not both")
     if args.parallel == "fsdp":
-        others = [f"use_{trick}" for trick in chosen_tricks(args) if trick not in ("fgm", "ema", "swa", "lookahead")]
+        others = [f"use_{trick}" for trick in chosen_tricks(args) if trick in WHOLE_TRICKS]
         require(not others, "parallel", f"fsdp does not go with {', '.join(others)}; leave them out, or give ddp")
         require(args.optimizer == "adamw", "parallel", f"fsdp goes with adamw, not with {args.optimizer}")
         require(args.precision != "fp16", "parallel", "fsdp goes with bf16 or fp32, not with fp16")
