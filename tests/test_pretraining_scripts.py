@@ -114,8 +114,9 @@ def test_two_processes_train_as_one_does(files: Path, tmp_path: Path, parallel: 
     more = ("--epochs", "1", "--masking", "whole_word", "--eval_steps", "5", "--use_ema", "--ema_decay", "0.9",
             "--parallel", parallel)  # fmt: skip
     assert run(pretrain_from_scratch, scratch(files, tmp_path / "one", *more, model=PLAIN)) == 0
-    more += ("--batch_size", "2", "--cache_dir", f"{tmp_path}/cache", *["--activation_checkpointing"] * (parallel == "fsdp"))
-    argv = scratch(files, tmp_path / "two", *more, model=PLAIN)
+    own = ["--batch_size", "2", "--cache_dir", f"{tmp_path}/cache"]
+    own += ["--activation_checkpointing"] * (parallel == "fsdp")
+    argv = scratch(files, tmp_path / "two", *more, *own, model=PLAIN)
     command = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--rdzv_backend", "c10d",
                "--rdzv_endpoint", "localhost:0", "-m", "huggingface_hands_on.pretrain_from_scratch", *argv]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

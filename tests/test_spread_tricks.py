@@ -36,7 +36,9 @@ def train(trick: str, parallel: str) -> list[float]:
     model: Any = tiny_model(dropout=0.0)
     if parallel == "fsdp":
         shard(model, "cpu")
-    args = Arguments(**{f"use_{trick}": True} if trick != "plain" else {})
+    args = Arguments()
+    if trick != "plain":
+        setattr(args, f"use_{trick}", True)
     trainer = tiny_trainer(model, rank=distributed.rank(), world_size=2, logging_steps=1, epochs=1)
     plain = trainer.train_step
     teacher = tiny_model(dropout=0.0, seed=3).eval() if trick == "distillation" else None
@@ -54,6 +56,6 @@ def train(trick: str, parallel: str) -> list[float]:
 if __name__ == "__main__":  # under torchrun
     torch.set_num_threads(1)
     distributed.start("cpu")
-    found = {f"{parallel} {trick}": train(trick, parallel) for parallel in ("ddp", "fsdp") for trick in ["plain", *USED]}
+    found = {f"{kind} {trick}": train(trick, kind) for kind in ("ddp", "fsdp") for trick in ["plain", *USED]}
     if distributed.rank() == 0:
         Path(sys.argv[1]).write_text(json.dumps(found))
