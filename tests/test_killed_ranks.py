@@ -1,0 +1,283 @@
+"""A rank that is killed, hangs or fails: how soon all end, which rank is named, and what a restart makes of it.
+
+`python -m pytest -m slow tests/test_killed_ranks.py -s` kills a random rank at a random moment 20 times, of a
+toy and of main.py.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+
+import main
+from tests import killed_ranks_run
+from tests.sample_job import arguments
+from trainer import distributed, launch
+from trainer.lost_ranks import RanksLost, explained
+
+ROOT = Path(__file__).parents[1]
+TRIALS, PATIENCE = 20, 60  # kills of the slow tests; seconds after which all ranks must be gone
+OPTIONS = {"epochs": 6, "save_steps": 3, "logging_steps": 5, "step_seconds": 0.02}  # 60 steps
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
+
+
+def toy(folder: Path, **options: Any) -> list[str]:
+    return ["-m", "tests.killed_ranks_run", str(folder), json.dumps(OPTIONS | options)]
+
+
+def start(folder: Path, program: list[str], restarts: int = 0, processes: int = 2, **env: str) -> subprocess.Popen:
+    """The launcher, in a session of its own; what is said goes to FOLDER.txt."""
+    command = [sys.executable, "-m", "trainer.launch", "--standalone", f"--nproc_per_node={processes}",
+               f"--max_restarts={restarts}", "--", *program]  # fmt: skip
+    with folder.with_suffix(".txt").open("w") as log:
+        values = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} | env
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=values, start_new_session=True)
+
+
+def said(folder: Path) -> str:
+    return folder.with_suffix(".txt").read_text()
+
+
+def ranks(launcher: int) -> list[int]:
+    """Process numbers of its ranks, in their order."""
+    children = Path(f"/proc/{launcher}/task/{launcher}/children")
+    if not children.exists():
+        pytest.skip("needs /proc to find the processes")
+    return [pid for pid in map(int, children.read_text().split()) if b"\0tests.killed" in line(pid) or b"main.py" in
+            line(pid)]  # fmt: skip
+
+
+def line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def wait_for(condition: Any, process: subprocess.Popen, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end, "ended too early, or too slow"
+        time.sleep(0.05)
+
+
+def seconds_to_end(pids: list[int]) -> float:
+    begun = time.monotonic()
+    while any(line(pid) for pid in pids):
+        assert time.monotonic() - begun < PATIENCE, "ranks outlive the one that was killed"
+        time.sleep(0.02)
+    return time.monotonic() - begun
+
+
+def assert_same(ours: Path, theirs: Path) -> None:
+    """State, weights, best weights and log, all bits."""
+    files = sorted(path.relative_to(theirs) for path in theirs.rglob("*.safetensors") if "previous" not in str(path))
+    assert files
+    for name in files:
+        found, expected = load_file(ours / name), load_file(theirs / name)
+        assert found.keys() == expected.keys() and all(torch.equal(found[k], expected[k]) for k in expected), name
+    for log in ("log.json", "metrics.jsonl"):
+        assert (ours / log).read_text() == (theirs / log).read_text(), log
+
+
+def assert_named(folder: Path, rank: int, pid: int, restarts: int) -> None:
+    killed = rf"^launch: rank {rank} \(local rank {rank}, process {pid} on \S+\) was killed by SIGKILL; "
+    assert re.search(killed + f"restart 1 of {restarts}$", said(folder), re.MULTILINE), said(folder)[-3000:]
+
+
+def kill_and_compare(tmp_path: Path, program: Any, trials: int, training_only: bool = False) -> list[dict[str, Any]]:
+    """Kill a random rank at a random moment of a run that may restart; then it is to end as an unbroken one.
+
+    Args:
+        program: folder -> its command.
+        training_only: not before the first state was saved.
+    """
+    whole, rng = tmp_path / "whole", random.Random()
+    begun = time.monotonic()
+    process = start(whole, program(whole))
+    wait_for((whole / "last").exists, process)
+    saved = time.monotonic()
+    assert process.wait(timeout=300) == 0, said(whole)[-3000:]
+    ended = time.monotonic()
+    found: list[dict[str, Any]] = []
+    while len(found) < trials:
+        folder = tmp_path / f"killed{len(found)}"
+        process = start(folder, program(folder), restarts=3)
+        try:
+            if training_only:
+                wait_for((folder / "last").exists, process)
+                time.sleep(rng.random() * (ended - saved) * 0.7)
+            else:
+                wait_for(lambda pid=process.pid: len(ranks(pid)) == 2, process)
+                time.sleep(rng.random() * (ended - begun) * 0.8)
+            pids, rank = ranks(process.pid), rng.randrange(2)
+            if len(pids) == 2:
+                state = (folder / "last").exists()
+                os.kill(pids[rank], signal.SIGKILL)
+                end = seconds_to_end(pids)
+            code = process.wait(timeout=300)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        assert code == 0, said(folder)[-5000:]
+        if len(pids) == 2:  # else the run was over before
+            assert_named(folder, rank, pids[rank], restarts=3)
+            assert_same(folder, whole)
+            found.append({"rank": rank, "state was saved": state, "seconds": round(end, 2)})
+        shutil.rmtree(folder)
+    return found
+
+
+def test_a_killed_rank_is_named_and_the_run_goes_on(tmp_path):
+    """Dropout is on; the end is that of an unbroken run, bit for bit."""
+    whole, folder, rank = tmp_path / "whole", tmp_path / "out", random.randrange(2)
+    in_two_processes(whole)
+    process = start(folder, toy(folder), restarts=1)
+    wait_for((folder / "last").exists, process)
+    time.sleep(random.random())
+    pids = ranks(process.pid)
+    os.kill(pids[rank], signal.SIGKILL)
+    assert seconds_to_end(pids) < PATIENCE and process.wait(timeout=60) == 0, said(folder)[-3000:]
+    assert_named(folder, rank, pids[rank], restarts=1)
+    assert_same(folder, whole)
+
+
+def in_two_processes(folder: Path) -> None:
+    """The toy without a launcher; forked, because imports take longer than all the rest."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    pids = []
+    for rank in range(2):
+        pids.append(os.fork())
+        if not pids[-1]:
+            code = 99
+            try:
+                os.environ.update(address | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+                code = main.run(toy(folder)[2:], killed_ranks_run.train)
+            finally:
+                os._exit(code)
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training_only", [False, True])
+def test_many_killed_ranks(tmp_path, training_only):
+    report(kill_and_compare(tmp_path, toy, TRIALS, training_only))
+
+
+@pytest.mark.slow
+def test_many_killed_ranks_of_main(data, tmp_path):
+    options = {"batch_size": 4, "save_steps": 5, "do_eval": None}
+
+    def program(folder: Path) -> list[str]:
+        return ["main.py", *arguments(data, folder, **options)]
+
+    report(kill_and_compare(tmp_path, program, TRIALS))
+
+
+def report(found: list[dict[str, Any]]) -> None:
+    seconds = sorted(trial["seconds"] for trial in found)
+    saved = sum(trial["state was saved"] for trial in found)
+    print(f"\n{len(found)} of {len(found)} as unbroken, {saved} of them after the first saved state; all ranks ended "
+          f"after {seconds[0]} to {seconds[-1]} s, median {seconds[len(seconds) // 2]} s")  # fmt: skip
+
+
+@pytest.mark.parametrize(("does", "code", "says"), [
+    (["raise", 4, 0], 1, "rank 1 .* ended with exit code 1\n"),
+    pytest.param(["exit", 4, 2], 2, "lost another rank", marks=pytest.mark.slow),
+    pytest.param(["exit", 4, 3], 3, "lost another rank", marks=pytest.mark.slow),
+])  # fmt: skip
+def test_what_would_end_alike_is_not_started_again(tmp_path, does, code, says):
+    folder = tmp_path / "out"
+    process = start(folder, toy(folder, rank_does={"1": does}), restarts=3)
+    assert process.wait(timeout=120) == code
+    text = said(folder)
+    assert re.search(says, text) and "restart 1" not in text, text[-3000:]
+    assert text.count("error: rank 0 ") == 1, "one start"
+
+
+def test_a_rank_that_hangs_is_named(tmp_path):
+    """Three ranks; the two that wait both name the third, and since when, and for what they wait."""
+    folder = tmp_path / "out"
+    begun = time.monotonic()
+    process = start(folder, toy(folder, rank_does={"1": ["sleep", 4, 600]}), processes=3, DIST_TIMEOUT="3")
+    wait_for(lambda: said(folder).count("waited in vain") == 2, process)
+    pids = ranks(process.pid)
+    os.kill(pids[1], signal.SIGKILL)  # the launcher would do that 30 seconds later
+    assert process.wait(timeout=60) in (launch.LOST, 137) and time.monotonic() - begun < 60
+    waited = re.findall(r"error: rank (\d) \(.*\) waited in vain since [\d:]{8} \(3 s, DIST_TIMEOUT\) for rank 1 at "
+                        r"step.py:\d+ in count_items; ", said(folder))  # fmt: skip
+    assert sorted(waited) == ["0", "2"], said(folder)[-3000:]
+
+
+# ------------------------------------------------------------------------------------- without processes
+
+
+class Failure:
+    """Of torch's ProcessFailure what is used."""
+
+    def __init__(self, exitcode: int, timestamp: int = 0) -> None:
+        self.exitcode, self.timestamp, self.local_rank, self.pid = exitcode, timestamp, 0, 1
+
+
+@pytest.mark.parametrize(("failures", "rank"), [
+    ({0: (4, 0), 1: (-9, 0), 2: (4, 0)}, 1),  # the others lost the killed one
+    ({0: (-15, 0), 1: (2, 0)}, 1),
+    ({0: (143, 0), 1: (4, 0)}, 1),
+    ({0: (1, 0), 1: (-6, 0)}, 1),
+    ({0: (4, 0), 1: (-9, 30)}, 0),  # killed by the launcher, because it hung
+    ({2: (143, 0), 3: (143, 1)}, 2),
+])  # fmt: skip
+def test_which_failure_was_first(failures, rank):
+    given: Any = {number: Failure(*values) for number, values in failures.items()}
+    assert launch.first_failure(given)[0] == rank
+
+
+def test_the_store_of_an_earlier_try_does_no_harm():
+    """Each try has three ranks that meet under one new name, whatever those before have left, also half-way."""
+    store = dist.HashStore()
+    for key, value in {"asks/1": "dead", "asks/2": "dead", "answer/dead": "old", "old/1": "here"}.items():
+        store.set(key, value)
+    for number in range(5):
+        parts: dict[int, Any] = {}
+        threads = [threading.Thread(target=lambda r=r, p=parts: p.update({r: distributed.meet(store, r, 3)}))
+                   for r in (1, 2, 0)]  # fmt: skip
+        for thread in threads:
+            thread.start()
+            time.sleep(0.02 * (number % 2))
+        for thread in threads:
+            thread.join(timeout=20)
+        assert len(parts) == 3 and not parts[1].check(["key"])
+        parts[2].set("key", str(number))
+        assert [part.get("key") for part in parts.values()] == [str(number).encode()] * 3
+
+
+def test_ranks_that_do_not_start_are_named(monkeypatch):
+    monkeypatch.setattr(distributed, "TIMEOUT", timedelta(seconds=0.2))
+    with pytest.raises(dist.DistStoreError, match="ranks that have not started: 1, 2") as caught:
+        distributed.meet(dist.HashStore(), 0, 3)
+    found = explained(caught.value)
+    assert isinstance(found, RanksLost) and found.exit_code == launch.LOST
+    assert "waited in vain since " in str(found) and "\n" not in str(found)
+
+
+def test_other_errors_stay_what_they_are():
+    error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    assert explained(error) is error
