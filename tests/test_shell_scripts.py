@@ -69,6 +69,7 @@ def write_executable(path: Path, text: str) -> Path:
 def environment(**values: str) -> dict[str, str]:
     """The present environment without anything that steers the scripts."""
     steering = {"PYTHON", "PYTHONPATH", "NGPU", "NOHUP", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"}
+    steering |= {"MAX_RESTARTS", "RDZV_ID", "SLURM_JOB_ID", "DIST_TIMEOUT"}
     steering |= {"DATA_DIR", "REQUIREMENTS", "OMP_NUM_THREADS", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"}
     kept = {name: value for name, value in os.environ.items() if name not in steering}
     return {**kept, "CUDA_VISIBLE_DEVICES": "", **values}
@@ -161,7 +162,7 @@ def launch(tmp_path: Path) -> Launch:
 
 
 def expected_argv(processes: int, *arguments: str) -> list[str]:
-    torchrun = ["-m", "trainer.launch", "--standalone", f"--nproc_per_node={processes}"]
+    torchrun = ["-m", "trainer.launch", "--standalone", "--max_restarts=3", f"--nproc_per_node={processes}"]
     # "--", because torchrun would take --monitor and other options of ours for its own
     return [*([*torchrun, "--"] if processes > 1 else []), "main.py", *arguments]
 
@@ -247,8 +248,27 @@ def test_several_machines(launch: Launch) -> None:
     assert done.returncode == 2 and done.stderr.startswith("error: ") and not launch.note.exists()
     assert launch("--lr", "1", NGPU="4", NNODES="2", NODE_RANK="1", MASTER_ADDR="first").returncode == 0
     nodes = ["--nnodes=2", "--node_rank=1", "--master_addr=first", "--master_port=29500"]
-    torchrun = ["-m", "trainer.launch", *nodes, "--nproc_per_node=4"]
+    torchrun = ["-m", "trainer.launch", *nodes, "--max_restarts=3", "--nproc_per_node=4"]
     assert launch.argv() == [*torchrun, "--", "main.py", *DEFAULT, "--lr", "1"]
+
+
+def test_as_many_machines_as_are_there(launch: Launch) -> None:
+    done = launch(NNODES="1:4")
+    assert done.returncode == 2 and done.stderr == "error: NNODES=1:4 needs MASTER_ADDR too\n"
+    given: dict[str, Any] = {"NNODES": "1:4", "MASTER_ADDR": "first", "MASTER_PORT": "30000", "MAX_RESTARTS": "7"}
+    assert launch(**given, NGPU="0").returncode == 0
+    meeting = ["--nnodes=1:4", "--rdzv_backend=c10d", "--rdzv_endpoint=first:30000", "--rdzv_id=run"]
+    torchrun = ["-m", "trainer.launch", *meeting, "--max_restarts=7", "--nproc_per_node=1"]
+    assert launch.argv() == [*torchrun, "--", "main.py", *DEFAULT]
+    assert launch(**given, SLURM_JOB_ID="5").returncode == 0 and "--rdzv_id=5" in launch.argv()
+    assert launch(**given, RDZV_ID="mine", SLURM_JOB_ID="5").returncode == 0 and "--rdzv_id=mine" in launch.argv()
+
+
+@pytest.mark.parametrize("nodes", ["two", "1:", ":4", "1-4"])
+def test_bad_nnodes_is_one_line(launch: Launch, nodes: str) -> None:
+    done = launch(NNODES=nodes)
+    right = "must be a number of machines, or a range like 1:4"
+    assert (done.returncode, done.stderr) == (2, f"error: NNODES={nodes}: {right}\n") and not launch.note.exists()
 
 
 def test_a_question_is_answered_by_one_process_in_the_foreground(launch: Launch) -> None:

@@ -2,10 +2,10 @@
 
     python -m trainer.launch --standalone --nproc_per_node 2 --max_restarts 3 -- main.py --config configs/snips.yaml
 
-The exit code is that of the process that failed first: 2 wrong input, 3 diverged, 130 and 143 stopped by a signal, as in
-a single process; torchrun itself ends with 1 whatever happened. After these, and after 1 (an exception, memory or disk
-full), nothing is started again: the same input gives the same end. After a signal (SIGKILL, SIGSEGV …) or 4, which says
-that another rank was lost, all ranks are started again, at most --max_restarts times. torch only.
+The exit code is that of the process that failed first: 2 wrong input, 3 diverged, 130 and 143 stopped by a signal, as
+in a single process; torchrun itself ends with 1 whatever happened. After these, and after 1 (an exception, memory or
+disk full), nothing is started again: the same input gives the same end. After a death by a signal (SIGKILL, SIGSEGV …)
+or exit code 4, another rank was lost, all ranks are started again, at most --max_restarts times. torch only.
 """
 
 import json
@@ -41,13 +41,20 @@ class Ended(Exception):
 class Agent(LocalElasticAgent):
     """torch's own, which watches the ranks of this machine. The machines tell each other of failures by their store."""
 
+    _store: Any  # torch makes it when the machines have met
+
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
         result = super()._monitor_workers(worker_group)
         if result.is_failed():
             self.failed(*first_failure(result.failures))
-        elif result.state == WorkerState.HEALTHY and worker_group.group_world_size > 1:
+        elif result.state == WorkerState.HEALTHY and self.several:
             return self.failed_elsewhere() or result
         return result
+
+    @property
+    def several(self) -> bool:
+        """Whether there are other machines."""
+        return (self._worker_group.group_world_size or 1) > 1
 
     @property
     def attempt(self) -> str:
@@ -58,18 +65,17 @@ class Agent(LocalElasticAgent):
     def failed(self, rank: int, failure: ProcessFailure) -> None:
         """A rank of this machine."""
         line, code = describe(rank, failure), exit_code(failure)
-        several = self._worker_group.group_world_size > 1
         if failure.exitcode in SAME_AGAIN:
             self._remaining_restarts = 0
         if self._remaining_restarts:
             count = self._worker_group.spec.max_restarts - self._remaining_restarts + 1
             say(f"{line}; restart {count} of {self._worker_group.spec.max_restarts}")
-            if several:
+            if self.several:
                 self._store.set(self.attempt, line)
             return
         if failure.exitcode not in TOLD:
             say(line)
-        if several:
+        if self.several:
             self._store.set("ended", json.dumps([code, line]))
             time.sleep(1)  # this machine may have the store; the others look ten times a second
 
