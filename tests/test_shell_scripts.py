@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.sample_job import arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 SHELL_FILES = ["run.sh", "run_tests.sh", "setup_env.sh"]
@@ -79,12 +84,12 @@ def environment(**values: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize("name", SHELL_FILES)
+@pytest.mark.parametrize("name", [*SHELL_FILES, "docs/slurm.sbatch"])
 def test_syntax(shell: str, name: str) -> None:
     subprocess.run([shell, "-n", ROOT / name], check=True)
 
 
-@pytest.mark.parametrize("name", [*SHELL_FILES, ".ci/run", *REQUIREMENTS, "pyproject.toml"])
+@pytest.mark.parametrize("name", [*SHELL_FILES, "docs/slurm.sbatch", ".ci/run", *REQUIREMENTS, "pyproject.toml"])
 def test_names_no_host_and_no_folder_of_one_machine(name: str) -> None:
     text = (ROOT / name).read_text("utf-8")
     assert "://" not in text and "index-url" not in text
@@ -269,6 +274,110 @@ def test_bad_nnodes_is_one_line(launch: Launch, nodes: str) -> None:
     done = launch(NNODES=nodes)
     right = "must be a number of machines, or a range like 1:4"
     assert (done.returncode, done.stderr) == (2, f"error: NNODES={nodes}: {right}\n") and not launch.note.exists()
+
+
+# Stand in for SLURM's programs: two nodes, both here, and a note of what is queued again.
+SRUN = """import os, signal, subprocess, sys
+nodes = [subprocess.Popen(sys.argv[1:], env=os.environ | {"SLURM_NODEID": str(node)}) for node in range(2)]
+signal.signal(signal.SIGTERM, lambda *_: [node.terminate() for node in nodes])
+sys.exit(max(node.wait() % 256 for node in nodes))
+"""
+SCONTROL = """#!/bin/sh
+case $1 in
+show) printf '%s\\n' 127.0.0.1 127.0.0.1 ;;
+*) echo "$*" >>"$SCONTROL_NOTE" ;;
+esac
+"""
+
+
+class Slurm:
+    """`sbatch docs/slurm.sbatch` with these arguments, in a folder with run.sh."""
+
+    def __init__(self, folder: Path, repo: Path, **env: str) -> None:
+        write_executable(folder / "slurm/srun", f"#!{sys.executable}\n{SRUN}")
+        write_executable(folder / "slurm/scontrol", SCONTROL)
+        self.queued, self.repo = folder / "queued", repo
+        job = {"SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": str(os.getpid())}
+        paths = {"PATH": f"{folder / 'slurm'}:{os.environ['PATH']}", "SCONTROL_NOTE": str(self.queued)}
+        self.env = environment(**job, **paths, **env)
+
+    def __call__(self, log: Path, *args: str) -> subprocess.Popen:
+        with log.open("a") as out:
+            command = ["sh", str(ROOT / "docs/slurm.sbatch"), *args]
+            return subprocess.Popen(command, cwd=self.repo, env=self.env, stdout=out, stderr=out)
+
+    def queued_again(self) -> str:
+        return self.queued.read_text() if self.queued.exists() else ""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "queued"), [(signal.SIGUSR1, 143, True), (signal.SIGTERM, 143, False), (0, 2, False)]
+)
+def test_slurm_starts_each_node_and_queues_again_at_the_time_limit(
+    tmp_path: Path, number: int, code: int, queued: bool
+) -> None:
+    """run.sh is replaced by a script that notes how it was called."""
+    ends = "trap 'sleep 0.2; exit 143' TERM; sleep 20 & wait" if number else f"exit {code}"
+    values = '"$NNODES $MASTER_ADDR $MASTER_PORT $SRUN_CPUS_PER_TASK"'
+    write_executable(tmp_path / "run.sh", f"printf '%s ' {values} \"$@\" >\"{tmp_path}/$NODE_RANK\"\n{ends}\n")
+    slurm = Slurm(tmp_path, tmp_path, SLURM_CPUS_PER_TASK="7")
+    job = slurm(tmp_path / "log", "--lr", "a b")
+    called = f"2 127.0.0.1 {20000 + os.getpid() % 10000} 7 --lr a b "
+    wait_for(lambda: all((tmp_path / node).exists() and (tmp_path / node).read_text() == called for node in "01"))
+    time.sleep(0.2)  # until the traps are set
+    if number:
+        job.send_signal(number)
+    assert job.wait(timeout=20) == code
+    assert slurm.queued_again() == (f"requeue {os.getpid()}\n" if queued else "")
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_stops_goes_on_exactly(data: Path, tmp_path: Path) -> None:
+    """Two nodes of a process each; SIGUSR1 to the script, as before the time limit, then the job once more."""
+    options = {"epochs": 6, "batch_size": 4, "save_steps": 1000, "do_eval": None}
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    slurm = Slurm(tmp_path, ROOT, PYTHON=sys.executable, NGPU="1", OMP_NUM_THREADS="1")
+    assert slurm(tmp_path / "log", *arguments(data, whole, **options)).wait(timeout=300) == 0
+    job = slurm(tmp_path / "log", *arguments(data, out, **options))
+    wait_for((out / "metrics.jsonl").exists, 120)
+    wait_for(lambda: '"step": 10,' in (out / "metrics.jsonl").read_text(), 120)
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=60) == 143 and slurm.queued_again() == f"requeue {os.getpid()}\n"
+    stopped = json.loads((out / "last/trainer_state.json").read_text())
+    assert 10 <= stopped["step"] < 300 and stopped["world_size"] == 2
+    assert slurm(tmp_path / "log", *arguments(data, out, **options)).wait(timeout=300) == 0
+    text = (tmp_path / "log").read_text()
+    assert f"going on from {out / 'last'} at step {stopped['step']}" in text and "Traceback" not in text
+    assert_same_end(out, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nodes", ["2", "1:2"])
+def test_two_machines(data: Path, tmp_path: Path, nodes: str) -> None:
+    """`sh run.sh` twice on this machine, a process each, is the run of two processes that it starts by itself."""
+    options = {"batch_size": 8, "do_eval": None}
+    here = {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"NNODES": nodes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+
+    def start(folder: Path, name: str, **env: str) -> subprocess.Popen:
+        with (tmp_path / name).open("w") as log:
+            command = ["sh", "run.sh", *arguments(data, folder, **options)]
+            return subprocess.Popen(command, cwd=ROOT, env=environment(**here, **env), stdout=log, stderr=log)
+
+    assert start(tmp_path / "one", "one.txt", NGPU="2").wait(timeout=300) == 0
+    two = [start(tmp_path / "two", f"{node}.txt", NGPU="1", NODE_RANK=str(node), **meeting) for node in range(2)]
+    codes = [process.wait(timeout=300) for process in two]
+    assert codes == [0, 0], "".join((tmp_path / f"{node}.txt").read_text()[-2000:] for node in range(2))
+    assert_same_end(tmp_path / "two", tmp_path / "one")
+
+
+def assert_same_end(ours: Path, theirs: Path) -> None:
+    for file in ("last/trainer.safetensors", "last/model.safetensors", "best/encoder/model.safetensors"):
+        found, expected = load_file(ours / file), load_file(theirs / file)
+        assert found.keys() == expected.keys() and all(torch.equal(found[k], expected[k]) for k in expected), file
+    assert (ours / "metrics.jsonl").read_text() == (theirs / "metrics.jsonl").read_text()
 
 
 def test_a_question_is_answered_by_one_process_in_the_foreground(launch: Launch) -> None:
