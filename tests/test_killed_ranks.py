@@ -29,6 +29,7 @@ from tests import killed_ranks_run
 from tests.sample_job import arguments
 from trainer import distributed, launch
 from trainer.lost_ranks import RanksLost, explained
+from trainer.stragglers import Stragglers, slow_ranks
 
 ROOT = Path(__file__).parents[1]
 TRIALS, PATIENCE = 20, 60  # kills of the slow tests; seconds after which all ranks must be gone
@@ -281,3 +282,33 @@ def test_ranks_that_do_not_start_are_named(monkeypatch):
 def test_other_errors_stay_what_they_are():
     error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
     assert explained(error) is error
+
+
+@pytest.mark.parametrize(("work", "slow"), [
+    ([1.0], []), ([1.0, 1.0], []), ([1.0, 2.0], [1]), ([2.0, 1.0], [0]), ([1.0, 1.4], []), ([1.0, 1.1, 3.0, 1.0], [2]),
+    ([0.01, 0.3], []),  # not worth a word
+    ([3.0, 1.0, 3.0, 1.0], [0, 2]), ([3.0, 3.0, 3.0, 1.0], []),  # most of them are no exception
+])  # fmt: skip
+def test_which_ranks_are_slow(work, slow):
+    assert slow_ranks(work, seconds=4.0) == slow
+
+
+def test_a_slow_rank_is_named_once(caplog):
+    stragglers = Stragglers()
+    for work in ([1.0, 1.0], [1.0, 3.0], [1.0, 3.0], [1.0, 1.0], [1.0, 3.0]):
+        stragglers(work, 4.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "rank 1 is slow: it worked 3.00 s of the last 4.00 s, others 1.00 s; all wait for it"
+    ] * 2
+
+
+def test_a_rank_that_lags_is_named_and_the_one_that_waits_for_it_is_not(tmp_path):
+    """Rank 1's data takes 40 ms a step from step 20 on. Both take as long for a step; the waiting is no work."""
+    folder = tmp_path / "out"
+    process = start(folder, toy(folder, epochs=4, step_seconds=0.002, rank_does={"1": ["slow", 20, 0.04]}))
+    assert process.wait(timeout=120) == 0
+    said_slow = re.findall(r"rank (\d) is slow: it worked ([\d.]+) s of the last ([\d.]+) s, others ([\d.]+) s",
+                           said(folder))  # fmt: skip
+    assert len(said_slow) == 1, said(folder)[-3000:]
+    rank, work, seconds, others = said_slow[0][0], *map(float, said_slow[0][1:])
+    assert rank == "1" and 0.2 <= work <= seconds and others < work / 2
