@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 
 import main
 from tests import killed_ranks_run
-from tests.sample_job import arguments
+from tests.sample_job import arguments, read
 from trainer import distributed, launch
 from trainer.lost_ranks import RanksLost, explained
 from trainer.stragglers import Stragglers, slow_ranks
@@ -226,6 +226,25 @@ def test_a_rank_that_hangs_is_named(tmp_path):
     waited = re.findall(r"error: rank (\d) \(.*\) waited in vain since [\d:]{8} \(3 s, DIST_TIMEOUT\) for rank 1 at "
                         r"step.py:\d+ in count_items; ", said(folder))  # fmt: skip
     assert sorted(waited) == ["0", "2"], said(folder)[-3000:]
+
+
+@pytest.mark.parametrize("whom", ["all", pytest.param("launcher", marks=pytest.mark.slow)])
+def test_sigterm_saves_once_and_the_same_command_goes_on(tmp_path, whom):
+    """As SLURM sends it, to the launcher and to all ranks, whom the launcher sends it too; nothing is started again."""
+    whole, folder = tmp_path / "whole", tmp_path / "out"
+    in_two_processes(whole)
+    process = start(folder, toy(folder, step_seconds=0.05), restarts=3)
+    wait_for((folder / "metrics.jsonl").exists, process)
+    wait_for(lambda: '"step": 15,' in (folder / "metrics.jsonl").read_text(), process)
+    for pid in [process.pid, *(ranks(process.pid) if whom == "all" else ())]:
+        os.kill(pid, signal.SIGTERM)
+    assert process.wait(timeout=60) == 143, said(folder)[-3000:]
+    text, stopped = said(folder), read(folder / "last/trainer_state.json")
+    assert text.count("SIGTERM: saving after this step") == 2 and "Traceback" not in text and "restart" not in text
+    assert text.count("error: stopped by SIGTERM; the same command goes on") == 2
+    assert 15 <= stopped["step"] < 60 and stopped["step"] > read(folder / "last.previous/trainer_state.json")["step"]
+    in_two_processes(folder)
+    assert_same(folder, whole)
 
 
 # ------------------------------------------------------------------------------------- without processes
