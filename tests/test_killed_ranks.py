@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,16 @@ def toy(folder: Path, **options: Any) -> list[str]:
     return ["-m", "tests.killed_ranks_run", str(folder), json.dumps(OPTIONS | options)]
 
 
-def start(folder: Path, program: list[str], restarts: int = 0, processes: int = 2, **env: str) -> subprocess.Popen:
+def start(
+    folder: Path,
+    program: list[str],
+    restarts: int = 0,
+    processes: int = 2,
+    meeting: Sequence[str] = ("--standalone",),
+    **env: str,
+) -> subprocess.Popen:
     """The launcher, in a session of its own; what is said goes to FOLDER.txt."""
-    command = [sys.executable, "-m", "trainer.launch", "--standalone", f"--nproc_per_node={processes}",
+    command = [sys.executable, "-m", "trainer.launch", *meeting, f"--nproc_per_node={processes}",
                f"--max_restarts={restarts}", "--", *program]  # fmt: skip
     with folder.with_suffix(".txt").open("w") as log:
         values = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} | env
@@ -95,6 +103,12 @@ def assert_same(ours: Path, theirs: Path) -> None:
         assert found.keys() == expected.keys() and all(torch.equal(found[k], expected[k]) for k in expected), name
     for log in ("log.json", "metrics.jsonl"):
         assert (ours / log).read_text() == (theirs / log).read_text(), log
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def assert_named(folder: Path, rank: int, pid: int, restarts: int) -> None:
@@ -161,9 +175,7 @@ def test_a_killed_rank_is_named_and_the_run_goes_on(tmp_path):
 
 def in_two_processes(folder: Path) -> None:
     """The toy without a launcher; forked, because imports take longer than all the rest."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     pids = []
     for rank in range(2):
         pids.append(os.fork())
@@ -245,6 +257,85 @@ def test_sigterm_saves_once_and_the_same_command_goes_on(tmp_path, whom):
     assert 15 <= stopped["step"] < 60 and stopped["step"] > read(folder / "last.previous/trainer_state.json")["step"]
     in_two_processes(folder)
     assert_same(folder, whole)
+
+
+def machines(folder: Path, elastic: bool, program: list[str], restarts: int) -> list[subprocess.Popen]:
+    """Two launchers on this machine, each as one of two machines with one rank; they write FOLDER0.txt, FOLDER1.txt."""
+    port, found = free_port(), []
+    for node in range(2):
+        meeting = [f"--node_rank={node}", "--master_addr=127.0.0.1", f"--master_port={port}", "--nnodes=2"]
+        if elastic:
+            meeting = ["--nnodes=1:2", "--rdzv_backend=c10d", f"--rdzv_endpoint=127.0.0.1:{port}", "--rdzv_id=run"]
+        name = folder.with_name(f"{folder.name}{node}")
+        found.append(start(name, program, restarts, processes=1, meeting=meeting))
+        if elastic and not node:
+            time.sleep(4)  # the first has the store
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("elastic", [False, True])
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_rank_is_killed_on_one_of_two_machines(tmp_path, elastic, node):
+    """Both start their ranks again, and the end is that of an unbroken run."""
+    whole, folder = tmp_path / "whole", tmp_path / "out"
+    in_two_processes(whole)
+    both = machines(folder, elastic, toy(folder, step_seconds=0.05), restarts=2)
+    try:
+        wait_for((folder / "last").exists, both[0])
+        os.kill(ranks(both[node].pid)[0], signal.SIGKILL)
+        codes = [process.wait(timeout=180) for process in both]
+    finally:
+        end(both)
+    texts = [said(folder.with_name(f"out{number}")) for number in range(2)]
+    assert codes == [0, 0], texts
+    assert re.search(r"launch: rank \d .* was killed by SIGKILL; restart 1 of 2", texts[node]), texts
+    assert_same(folder, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("elastic", [False, True])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_bug_on_one_of_two_machines_ends_both(tmp_path, elastic, rank):
+    """Not only there: the other one learns of it, and does not start its ranks again to wait for nobody."""
+    folder = tmp_path / "out"
+    both = machines(folder, elastic, toy(folder, rank_does={str(rank): ["raise", 5, 0]}), restarts=2)
+    try:
+        begun = time.monotonic()
+        codes = [process.wait(timeout=180) for process in both]
+        print(f"\nboth ended after {time.monotonic() - begun:.0f} s with {codes}")
+    finally:
+        end(both)
+    texts = [said(folder.with_name(f"out{number}")) for number in range(2)]
+    assert sorted(codes) in ([1, 1], [1, launch.LOST]), texts
+    assert sum("a bug on one rank" in text for text in texts) == 1
+
+
+@pytest.mark.slow
+def test_an_elastic_run_goes_on_without_a_machine_that_is_gone(tmp_path):
+    """Launcher and rank of the second one are killed; the first goes on alone from the last state, to the end."""
+    folder = tmp_path / "out"
+    both = machines(folder, True, toy(folder, step_seconds=0.05), restarts=2)
+    try:
+        wait_for((folder / "last").exists, both[0])
+        gone = [*ranks(both[1].pid), both[1].pid]
+        for pid in gone:
+            os.kill(pid, signal.SIGKILL)
+        begun = time.monotonic()
+        assert both[0].wait(timeout=180) == 0, said(folder.with_name("out0"))[-3000:]
+        print(f"\nfinished {time.monotonic() - begun:.0f} s later")
+    finally:
+        end(both)
+    state = read(folder / "last/trainer_state.json")
+    assert (state["epoch"], state["world_size"]) == (OPTIONS["epochs"], 1)
+
+
+def end(processes: list[subprocess.Popen]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            for pid in [*ranks(process.pid), process.pid]:
+                os.kill(pid, signal.SIGKILL)
+            process.wait()
 
 
 # ------------------------------------------------------------------------------------- without processes
