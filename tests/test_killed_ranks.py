@@ -259,8 +259,13 @@ def test_sigterm_saves_once_and_the_same_command_goes_on(tmp_path, whom):
     assert_same(folder, whole)
 
 
-def machines(folder: Path, elastic: bool, program: list[str], restarts: int) -> list[subprocess.Popen]:
-    """Two launchers on this machine, each as one of two machines with one rank; they write FOLDER0.txt, FOLDER1.txt."""
+def machines(
+    folder: Path, elastic: bool, program: list[str], restarts: int, late: float = 4
+) -> list[subprocess.Popen]:
+    """Two launchers on this machine, each as one of two machines with one rank; they write FOLDER0.txt, FOLDER1.txt.
+
+    late: seconds until the second comes to an elastic run; the first has waited 30 s for more when it starts alone.
+    """
     port, found = free_port(), []
     for node in range(2):
         meeting = [f"--node_rank={node}", "--master_addr=127.0.0.1", f"--master_port={port}", "--nnodes=2"]
@@ -269,7 +274,7 @@ def machines(folder: Path, elastic: bool, program: list[str], restarts: int) -> 
         name = folder.with_name(f"{folder.name}{node}")
         found.append(start(name, program, restarts, processes=1, meeting=meeting))
         if elastic and not node:
-            time.sleep(4)  # the first has the store
+            time.sleep(late)  # the first has the store
     return found
 
 
@@ -328,6 +333,21 @@ def test_an_elastic_run_goes_on_without_a_machine_that_is_gone(tmp_path):
         end(both)
     state = read(folder / "last/trainer_state.json")
     assert (state["epoch"], state["world_size"]) == (OPTIONS["epochs"], 1)
+
+
+@pytest.mark.slow
+def test_a_machine_that_comes_later_takes_part(tmp_path):
+    """The first has begun alone; it saves, and both go on from there."""
+    folder = tmp_path / "out"
+    both = machines(folder, True, toy(folder, step_seconds=0.5), restarts=0, late=40)
+    try:
+        assert [process.wait(timeout=180) for process in both] == [0, 0], said(folder.with_name("out0"))[-3000:]
+    finally:
+        end(both)
+    first = said(folder.with_name("out0"))
+    assert first.count("error: stopped by SIGTERM; the same command goes on") == 1, "once, before the other took part"
+    state = read(folder / "last/trainer_state.json")
+    assert (state["epoch"], state["world_size"]) == (OPTIONS["epochs"], 2)
 
 
 def end(processes: list[subprocess.Popen]) -> None:
@@ -403,9 +423,9 @@ def test_which_ranks_are_slow(work, slow):
     assert slow_ranks(work, seconds=4.0) == slow
 
 
-def test_a_slow_rank_is_named_once(caplog):
-    stragglers = Stragglers()
-    for work in ([1.0, 1.0], [1.0, 3.0], [1.0, 3.0], [1.0, 1.0], [1.0, 3.0]):
+def test_a_rank_that_stays_slow_is_named_once(caplog):
+    stragglers, even, slow = Stragglers(), [1.0, 1.0], [1.0, 3.0]
+    for work in (even, slow, even, slow, slow, slow, even, slow, slow, [3.0, 1.0], slow):
         stragglers(work, 4.0)
     assert [record.getMessage() for record in caplog.records] == [
         "rank 1 is slow: it worked 3.00 s of the last 4.00 s, others 1.00 s; all wait for it"

@@ -9,6 +9,7 @@ or exit code 4, another rank was lost, all ranks are started again, at most --ma
 """
 
 import json
+import os
 import signal
 import socket
 import sys
@@ -23,7 +24,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher import api
-from torch.distributed.run import main
+from torch.distributed.run import parse_args, run
 
 LOST = 4
 SAME_AGAIN = (1, 2, 3, 130, 143)
@@ -127,8 +128,11 @@ def launch(arguments: list[str]) -> int:
     """The exit code of the process that failed first; 128 + number for a signal."""
     owner: Any = api
     owner.LocalElasticAgent = Agent  # the only way in: launch_agent() makes its agent itself
+    options = parse_args(arguments)
+    if ":" in options.nnodes:  # else a machine that comes later waits in vain for the address of the ranks' store
+        os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     try:
-        main(arguments)
+        run(options)
     except SignalException as stopped:
         return 128 + stopped.sigval
     except ChildFailedError as error:

@@ -17,18 +17,18 @@ FACTOR, SHARE = 1.5, 0.1  # of the median rank's work; of all time
 
 
 class Stragglers:
-    """Says each change once."""
+    """Names a rank when it is slow for the second time in a row; a busy machine makes any rank slow now and then."""
 
     def __init__(self) -> None:
-        self.named: list[int] = []
+        self.times: dict[int, int] = {}
 
     def __call__(self, work: Sequence[float], seconds: float) -> None:
         """work: seconds of each rank's own work, by rank; seconds: that passed meanwhile."""
-        slow = slow_ranks(work, seconds)
-        for rank in slow if slow != self.named else ():
-            logger.warning("rank %d is slow: it worked %.2f s of the last %.2f s, others %.2f s; all wait for it",
-                           rank, work[rank], seconds, median_low(work))  # fmt: skip
-        self.named = slow
+        self.times = {rank: self.times.get(rank, 0) + 1 for rank in slow_ranks(work, seconds)}
+        for rank, times in self.times.items():
+            if times == 2:
+                logger.warning("rank %d is slow: it worked %.2f s of the last %.2f s, others %.2f s; all wait for it",
+                               rank, work[rank], seconds, median_low(work))  # fmt: skip
 
 
 def slow_ranks(work: Sequence[float], seconds: float) -> list[int]:
