@@ -352,24 +352,34 @@ def test_a_job_that_slurm_stops_goes_on_exactly(data: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("nodes", ["2", "1:2"])
-def test_two_machines(data: Path, tmp_path: Path, nodes: str) -> None:
-    """`sh run.sh` twice on this machine, a process each, is the run of two processes that it starts by itself."""
+@pytest.mark.parametrize("way", ["2", "1:2", "accelerate"])
+def test_other_ways_to_start_two_processes(data: Path, tmp_path: Path, way: str) -> None:
+    """`sh run.sh` on two machines (twice on this one), or accelerate: the run that `NGPU=2 sh run.sh` makes."""
     options = {"batch_size": 8, "do_eval": None}
     here = {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        meeting = {"NNODES": nodes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        port = str(free.getsockname()[1])
 
-    def start(folder: Path, name: str, **env: str) -> subprocess.Popen:
+    def start(name: str, command: list[str], folder: str, **env: str) -> subprocess.Popen:
         with (tmp_path / name).open("w") as log:
-            command = ["sh", "run.sh", *arguments(data, folder, **options)]
-            return subprocess.Popen(command, cwd=ROOT, env=environment(**here, **env), stdout=log, stderr=log)
+            given = [*command, *arguments(data, tmp_path / folder, **options)]
+            return subprocess.Popen(given, cwd=ROOT, env=environment(**here, **env), stdout=log, stderr=log)
 
-    assert start(tmp_path / "one", "one.txt", NGPU="2").wait(timeout=300) == 0
-    two = [start(tmp_path / "two", f"{node}.txt", NGPU="1", NODE_RANK=str(node), **meeting) for node in range(2)]
+    assert start("one.txt", ["sh", "run.sh"], "one", NGPU="2").wait(timeout=300) == 0
+    if way == "accelerate":
+        if not has_packages("accelerate"):
+            pytest.skip("accelerate is not here")
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
+                   "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={port}",
+                   "main.py", *DEFAULT]  # fmt: skip
+        two = [start("0.txt", command, "two")]
+    else:
+        meeting = {"NGPU": "1", "NNODES": way, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        two = [start(f"{node}.txt", ["sh", "run.sh"], "two", NODE_RANK=str(node), **meeting) for node in range(2)]
     codes = [process.wait(timeout=300) for process in two]
-    assert codes == [0, 0], "".join((tmp_path / f"{node}.txt").read_text()[-2000:] for node in range(2))
+    assert set(codes) == {0}, "".join((tmp_path / f"{node}.txt").read_text()[-2000:] for node in range(len(two)))
+    assert json.loads((tmp_path / "two/last/trainer_state.json").read_text())["world_size"] == 2
     assert_same_end(tmp_path / "two", tmp_path / "one")
 
 
