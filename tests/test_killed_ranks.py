@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,12 @@ def test_a_killed_rank_is_named_and_the_run_goes_on(tmp_path):
 
 
 def in_two_processes(folder: Path) -> None:
-    """The toy without a launcher; forked, because imports take longer than all the rest."""
+    """The toy without a launcher."""
+    assert in_two(lambda: main.run(toy(folder)[2:], killed_ranks_run.train)) == [0, 0]
+
+
+def in_two(function: Callable[[], int]) -> list[int]:
+    """Exit codes of two ranks; forked, because imports take longer than all the rest."""
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     pids = []
     for rank in range(2):
@@ -183,10 +188,10 @@ def in_two_processes(folder: Path) -> None:
             code = 99
             try:
                 os.environ.update(address | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-                code = main.run(toy(folder)[2:], killed_ranks_run.train)
+                code = function()
             finally:
                 os._exit(code)
-    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0, 0]
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 
 
 @pytest.mark.slow
@@ -398,6 +403,22 @@ def test_the_store_of_an_earlier_try_does_no_harm():
         assert len(parts) == 3 and not parts[1].check(["key"])
         parts[2].set("key", str(number))
         assert [part.get("key") for part in parts.values()] == [str(number).encode()] * 3
+
+
+def test_the_first_rank_of_a_machine_may_take_longer_than_others_wait(monkeypatch):
+    """It builds a cache; the second one comes when it is there."""
+    monkeypatch.setattr(distributed, "TIMEOUT", timedelta(seconds=2))
+
+    def build() -> int:
+        begun = time.monotonic()
+        rank, _, _ = distributed.start("cpu")
+        with distributed.local_rank_0_first():
+            time.sleep(0 if rank else 3)
+            waited = time.monotonic() - begun
+        distributed.stop()
+        return 0 if waited >= 3 else 1
+
+    assert in_two(build) == [0, 0]
 
 
 def test_ranks_that_do_not_start_are_named(monkeypatch):
