@@ -245,7 +245,8 @@ def test_a_rank_that_hangs_is_named(tmp_path):
     assert sorted(waited) == ["0", "2"], said(folder)[-3000:]
 
 
-@pytest.mark.parametrize("whom", ["all", pytest.param("launcher", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["all", "launcher"])
 def test_sigterm_saves_once_and_the_same_command_goes_on(tmp_path, whom):
     """As SLURM sends it, to the launcher and to all ranks, whom the launcher sends it too; nothing is started again."""
     whole, folder = tmp_path / "whole", tmp_path / "out"
@@ -453,6 +454,7 @@ def test_a_rank_that_stays_slow_is_named_once(caplog):
     ] * 2
 
 
+@pytest.mark.slow
 def test_a_rank_that_lags_is_named_and_the_one_that_waits_for_it_is_not(tmp_path):
     """Rank 1's data takes 40 ms a step from step 20 on. Both take as long for a step; the waiting is no work."""
     folder = tmp_path / "out"
