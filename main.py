@@ -647,20 +647,30 @@ def run_job(job: Job) -> None:
 def run(argv: list[str] | None = None, script: Callable[[list[str] | None], None] = main) -> int:
     """main, or another script's; for what is no bug of ours one line and an exit code instead of a traceback.
 
-    2 wrong input, 3 diverged, 130 and 143 stopped by a signal, 1 disk or memory full.
+    2 wrong input, 3 diverged, 4 another process was lost, 130 and 143 stopped by a signal, 1 disk or memory full.
     """
     try:
         script(argv)
     except KeyboardInterrupt:
         print("error: interrupted; the same command goes on from the last saved state", file=sys.stderr)
         return 130
-    except Exception as error:
+    except Exception as caught:
+        error = of_another_rank(caught)
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if not full and not hasattr(error, "exit_code"):
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return getattr(error, "exit_code", 1)
     return 0
+
+
+def of_another_rank(error: Exception) -> Exception:
+    """The same, or one that says what another process has to do with it."""
+    if os.environ.get("WORLD_SIZE", "1") == "1" or hasattr(error, "exit_code"):
+        return error
+    from trainer.lost_ranks import explained
+
+    return explained(error)
 
 
 def without(mapping: dict[str, Any], key: str) -> dict[str, Any]:

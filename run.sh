@@ -7,6 +7,10 @@
 # NGPU      number of processes on this machine (default: one per visible GPU, one if there is none)
 # PYTHON    the interpreter (default: .venv, else the active one; see setup_env.sh)
 # NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT         several machines: the same command on each, NODE_RANK counts from 0
+# NNODES=1:4, MASTER_ADDR, MASTER_PORT, RDZV_ID       as many machines as are there; they may leave and come back
+# MAX_RESTARTS    how often all processes start again from the last state when one was killed (default 3; not if alone)
+# DIST_TIMEOUT    seconds after which a process no longer waits for another (default 1800)
+# More on several GPUs and machines, and on what happens when one fails: docs/multi_gpu.md
 # Relative paths in the arguments are relative to this folder, whatever folder you call from.
 
 CDPATH='' cd -- "$(dirname -- "$0")" || exit 1
@@ -37,9 +41,19 @@ case $processes in
 *[!0-9]*) die 2 "NGPU=$NGPU: must be a number of processes" ;;
 esac
 
+elastic=
+case ${NNODES:-1} in
+[0-9]*:*[0-9]) elastic=yes ;;
+*[!0-9]*) die 2 "NNODES=$NNODES: must be a number of machines, or a range like 1:4" ;;
+esac
+
 torchrun=
 if [ -n "$only_asks" ]; then # answered once, and here
     NOHUP=
+elif [ -n "$elastic" ]; then
+    [ -n "${MASTER_ADDR:-}" ] || die 2 "NNODES=$NNODES needs MASTER_ADDR too"
+    endpoint=$MASTER_ADDR:${MASTER_PORT:-29500}
+    torchrun="--nnodes=$NNODES --rdzv_backend=c10d --rdzv_endpoint=$endpoint --rdzv_id=${RDZV_ID:-${SLURM_JOB_ID:-run}}"
 elif [ "${NNODES:-1}" -gt 1 ]; then
     [ -n "${NODE_RANK:-}" ] && [ -n "${MASTER_ADDR:-}" ] || die 2 "NNODES=$NNODES needs NODE_RANK and MASTER_ADDR too"
     torchrun="--nnodes=$NNODES --node_rank=$NODE_RANK --master_addr=$MASTER_ADDR --master_port=${MASTER_PORT:-29500}"
@@ -49,13 +63,14 @@ fi
 
 if [ -n "$torchrun" ]; then
     [ "$processes" -gt 0 ] || processes=1
+    torchrun="$torchrun --max_restarts=${MAX_RESTARTS:-3}"
     set -- -m trainer.launch $torchrun --nproc_per_node="$processes" -- main.py "$@"
     # The processes share the cores. Without this torchrun gives each a single thread, which is slow on a CPU.
     cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
     threads=$((cores / processes))
     [ "$threads" -gt 0 ] || threads=1
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$threads}"
-    # After a failure torchrun kills the other processes after 30 s; a last/ that is being written may take longer.
+    # Stopped by a signal, torchrun kills the processes after 30 s; a last/ that is being written may take longer.
     export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120}"
 else
     set -- main.py "$@"

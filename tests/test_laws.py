@@ -353,6 +353,18 @@ with StopSignals() as stop_signal:
     os.kill(os.getpid(), signal.SIGTERM)
     assert stop_signal() == signal.SIGTERM and Interrupted(stop_signal()).exit_code == 143
 """,
+    "trainer/stragglers.py": """
+from stragglers import slow_ranks
+assert slow_ranks([0.9, 1.0, 2.4, 1.1], seconds=5.0) == [2]
+""",
+    "trainer/lost_ranks.py trainer/distributed.py": """
+import torch.distributed as dist
+from trainer.lost_ranks import RanksLost, explained
+try:
+    raise dist.DistNetworkError("connection reset")
+except RuntimeError as error:
+    assert isinstance(explained(error), RanksLost)
+""",
     "trainer/nonfinite.py": """
 import torch
 from nonfinite import NonfinitePolicy, TrainingDiverged

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.sample_job import arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 SHELL_FILES = ["run.sh", "run_tests.sh", "setup_env.sh"]
@@ -69,6 +74,7 @@ def write_executable(path: Path, text: str) -> Path:
 def environment(**values: str) -> dict[str, str]:
     """The present environment without anything that steers the scripts."""
     steering = {"PYTHON", "PYTHONPATH", "NGPU", "NOHUP", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT"}
+    steering |= {"MAX_RESTARTS", "RDZV_ID", "SLURM_JOB_ID", "DIST_TIMEOUT"}
     steering |= {"DATA_DIR", "REQUIREMENTS", "OMP_NUM_THREADS", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"}
     kept = {name: value for name, value in os.environ.items() if name not in steering}
     return {**kept, "CUDA_VISIBLE_DEVICES": "", **values}
@@ -78,12 +84,12 @@ def environment(**values: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize("name", SHELL_FILES)
+@pytest.mark.parametrize("name", [*SHELL_FILES, "docs/slurm.sbatch"])
 def test_syntax(shell: str, name: str) -> None:
     subprocess.run([shell, "-n", ROOT / name], check=True)
 
 
-@pytest.mark.parametrize("name", [*SHELL_FILES, ".ci/run", *REQUIREMENTS, "pyproject.toml"])
+@pytest.mark.parametrize("name", [*SHELL_FILES, "docs/slurm.sbatch", ".ci/run", *REQUIREMENTS, "pyproject.toml"])
 def test_names_no_host_and_no_folder_of_one_machine(name: str) -> None:
     text = (ROOT / name).read_text("utf-8")
     assert "://" not in text and "index-url" not in text
@@ -161,7 +167,7 @@ def launch(tmp_path: Path) -> Launch:
 
 
 def expected_argv(processes: int, *arguments: str) -> list[str]:
-    torchrun = ["-m", "trainer.launch", "--standalone", f"--nproc_per_node={processes}"]
+    torchrun = ["-m", "trainer.launch", "--standalone", "--max_restarts=3", f"--nproc_per_node={processes}"]
     # "--", because torchrun would take --monitor and other options of ours for its own
     return [*([*torchrun, "--"] if processes > 1 else []), "main.py", *arguments]
 
@@ -247,8 +253,141 @@ def test_several_machines(launch: Launch) -> None:
     assert done.returncode == 2 and done.stderr.startswith("error: ") and not launch.note.exists()
     assert launch("--lr", "1", NGPU="4", NNODES="2", NODE_RANK="1", MASTER_ADDR="first").returncode == 0
     nodes = ["--nnodes=2", "--node_rank=1", "--master_addr=first", "--master_port=29500"]
-    torchrun = ["-m", "trainer.launch", *nodes, "--nproc_per_node=4"]
+    torchrun = ["-m", "trainer.launch", *nodes, "--max_restarts=3", "--nproc_per_node=4"]
     assert launch.argv() == [*torchrun, "--", "main.py", *DEFAULT, "--lr", "1"]
+
+
+def test_as_many_machines_as_are_there(launch: Launch) -> None:
+    done = launch(NNODES="1:4")
+    assert done.returncode == 2 and done.stderr == "error: NNODES=1:4 needs MASTER_ADDR too\n"
+    given: dict[str, Any] = {"NNODES": "1:4", "MASTER_ADDR": "first", "MASTER_PORT": "30000", "MAX_RESTARTS": "7"}
+    assert launch(**given, NGPU="0").returncode == 0
+    meeting = ["--nnodes=1:4", "--rdzv_backend=c10d", "--rdzv_endpoint=first:30000", "--rdzv_id=run"]
+    torchrun = ["-m", "trainer.launch", *meeting, "--max_restarts=7", "--nproc_per_node=1"]
+    assert launch.argv() == [*torchrun, "--", "main.py", *DEFAULT]
+    assert launch(**given, SLURM_JOB_ID="5").returncode == 0 and "--rdzv_id=5" in launch.argv()
+    assert launch(**given, RDZV_ID="mine", SLURM_JOB_ID="5").returncode == 0 and "--rdzv_id=mine" in launch.argv()
+
+
+@pytest.mark.parametrize("nodes", ["two", "1:", ":4", "1-4"])
+def test_bad_nnodes_is_one_line(launch: Launch, nodes: str) -> None:
+    done = launch(NNODES=nodes)
+    right = "must be a number of machines, or a range like 1:4"
+    assert (done.returncode, done.stderr) == (2, f"error: NNODES={nodes}: {right}\n") and not launch.note.exists()
+
+
+# Stand in for SLURM's programs: two nodes, both here, and a note of what is queued again.
+SRUN = """import os, signal, subprocess, sys
+nodes = [subprocess.Popen(sys.argv[1:], env=os.environ | {"SLURM_NODEID": str(node)}) for node in range(2)]
+signal.signal(signal.SIGTERM, lambda *_: [node.terminate() for node in nodes])
+sys.exit(max(node.wait() % 256 for node in nodes))
+"""
+SCONTROL = """#!/bin/sh
+case $1 in
+show) printf '%s\\n' 127.0.0.1 127.0.0.1 ;;
+*) echo "$*" >>"$SCONTROL_NOTE" ;;
+esac
+"""
+
+
+class Slurm:
+    """`sbatch docs/slurm.sbatch` with these arguments, in a folder with run.sh."""
+
+    def __init__(self, folder: Path, repo: Path, **env: str) -> None:
+        write_executable(folder / "slurm/srun", f"#!{sys.executable}\n{SRUN}")
+        write_executable(folder / "slurm/scontrol", SCONTROL)
+        self.queued, self.repo = folder / "queued", repo
+        job = {"SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": str(os.getpid())}
+        paths = {"PATH": f"{folder / 'slurm'}:{os.environ['PATH']}", "SCONTROL_NOTE": str(self.queued)}
+        self.env = environment(**job, **paths, **env)
+
+    def __call__(self, log: Path, *args: str) -> subprocess.Popen:
+        with log.open("a") as out:
+            command = ["sh", str(ROOT / "docs/slurm.sbatch"), *args]
+            return subprocess.Popen(command, cwd=self.repo, env=self.env, stdout=out, stderr=out)
+
+    def queued_again(self) -> str:
+        return self.queued.read_text() if self.queued.exists() else ""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "queued"), [(signal.SIGUSR1, 143, True), (signal.SIGTERM, 143, False), (0, 2, False)]
+)
+def test_slurm_starts_each_node_and_queues_again_at_the_time_limit(
+    tmp_path: Path, number: int, code: int, queued: bool
+) -> None:
+    """run.sh is replaced by a script that notes how it was called."""
+    ends = "trap 'sleep 0.2; exit 143' TERM; sleep 20 & wait" if number else f"exit {code}"
+    values = '"$NNODES $MASTER_ADDR $MASTER_PORT $SRUN_CPUS_PER_TASK"'
+    write_executable(tmp_path / "run.sh", f"printf '%s ' {values} \"$@\" >\"{tmp_path}/$NODE_RANK\"\n{ends}\n")
+    slurm = Slurm(tmp_path, tmp_path, SLURM_CPUS_PER_TASK="7")
+    job = slurm(tmp_path / "log", "--lr", "a b")
+    called = f"2 127.0.0.1 {20000 + os.getpid() % 10000} 7 --lr a b "
+    wait_for(lambda: all((tmp_path / node).exists() and (tmp_path / node).read_text() == called for node in "01"))
+    time.sleep(0.2)  # until the traps are set
+    if number:
+        job.send_signal(number)
+    assert job.wait(timeout=20) == code
+    assert slurm.queued_again() == (f"requeue {os.getpid()}\n" if queued else "")
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_stops_goes_on_exactly(data: Path, tmp_path: Path) -> None:
+    """Two nodes of a process each; SIGUSR1 to the script, as before the time limit, then the job once more."""
+    options = {"epochs": 6, "batch_size": 4, "save_steps": 1000, "do_eval": None}
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    slurm = Slurm(tmp_path, ROOT, PYTHON=sys.executable, NGPU="1", OMP_NUM_THREADS="1")
+    assert slurm(tmp_path / "log", *arguments(data, whole, **options)).wait(timeout=300) == 0
+    job = slurm(tmp_path / "log", *arguments(data, out, **options))
+    wait_for((out / "metrics.jsonl").exists, 120)
+    wait_for(lambda: '"step": 10,' in (out / "metrics.jsonl").read_text(), 120)
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=60) == 143 and slurm.queued_again() == f"requeue {os.getpid()}\n"
+    stopped = json.loads((out / "last/trainer_state.json").read_text())
+    assert 10 <= stopped["step"] < 300 and stopped["world_size"] == 2
+    assert slurm(tmp_path / "log", *arguments(data, out, **options)).wait(timeout=300) == 0
+    text = (tmp_path / "log").read_text()
+    assert f"going on from {out / 'last'} at step {stopped['step']}" in text and "Traceback" not in text
+    assert_same_end(out, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["2", "1:2", "accelerate"])
+def test_other_ways_to_start_two_processes(data: Path, tmp_path: Path, way: str) -> None:
+    """`sh run.sh` on two machines (twice on this one), or accelerate: the run that `NGPU=2 sh run.sh` makes."""
+    options = {"batch_size": 8, "do_eval": None}
+    here = {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
+    def start(name: str, command: list[str], folder: str, **env: str) -> subprocess.Popen:
+        with (tmp_path / name).open("w") as log:
+            given = [*command, *arguments(data, tmp_path / folder, **options)]
+            return subprocess.Popen(given, cwd=ROOT, env=environment(**here, **env), stdout=log, stderr=log)
+
+    assert start("one.txt", ["sh", "run.sh"], "one", NGPU="2").wait(timeout=300) == 0
+    if way == "accelerate":
+        if not has_packages("accelerate"):
+            pytest.skip("accelerate is not here")
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2",
+                   "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", f"--main_process_port={port}",
+                   "main.py", *DEFAULT]  # fmt: skip
+        two = [start("0.txt", command, "two")]
+    else:
+        meeting = {"NGPU": "1", "NNODES": way, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        two = [start(f"{node}.txt", ["sh", "run.sh"], "two", NODE_RANK=str(node), **meeting) for node in range(2)]
+    codes = [process.wait(timeout=300) for process in two]
+    assert set(codes) == {0}, "".join((tmp_path / f"{node}.txt").read_text()[-2000:] for node in range(len(two)))
+    assert json.loads((tmp_path / "two/last/trainer_state.json").read_text())["world_size"] == 2
+    assert_same_end(tmp_path / "two", tmp_path / "one")
+
+
+def assert_same_end(ours: Path, theirs: Path) -> None:
+    for file in ("last/trainer.safetensors", "last/model.safetensors", "best/encoder/model.safetensors"):
+        found, expected = load_file(ours / file), load_file(theirs / file)
+        assert found.keys() == expected.keys() and all(torch.equal(found[k], expected[k]) for k in expected), file
+    assert (ours / "metrics.jsonl").read_text() == (theirs / "metrics.jsonl").read_text()
 
 
 def test_a_question_is_answered_by_one_process_in_the_foreground(launch: Launch) -> None:

@@ -2,20 +2,27 @@
 
 rank, local_rank, world_size = start("cuda")     # reads torchrun's environment
 total = sum_over_ranks(tensor)
+
+DIST_TIMEOUT is how many seconds a rank waits for the others; then lost_ranks.py says who did not come.
 """
 
 import atexit
 import os
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+# A rank may be late for good reasons: metrics of a large evaluation, a state on a slow disk.
+TIMEOUT = timedelta(seconds=float(os.environ.get("DIST_TIMEOUT") or 1800))
 
 
 def start(device_type: str) -> tuple[int, int, int]:
@@ -30,9 +37,40 @@ def start(device_type: str) -> tuple[int, int, int]:
     if device_type == "cuda":
         torch.cuda.set_device(local_rank)
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo")
+        own = int(os.environ["RANK"])
+        shared, _, _ = next(dist.rendezvous("env://", own, world_size, timeout=TIMEOUT))
+        backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
+        store = meet(shared, own, world_size)
+        dist.init_process_group(backend, store=store, rank=own, world_size=world_size, timeout=TIMEOUT)
         atexit.register(stop)
     return dist.get_rank(), local_rank, world_size
+
+
+def meet(store: dist.Store, rank: int, world_size: int) -> dist.Store:
+    """A part of the store that no earlier try has written to, the same on all ranks.
+
+    torchrun starts failed processes again with the store that they had, where new ones would take the addresses of the
+    dead for their peers'. Counts of restarts differ between machines, so rank 0 makes up a name, tells it to whoever
+    asks, and goes on when all have confirmed it.
+
+    Raises: DistStoreError, which names the ranks that did not come.
+    """
+    own = uuid.uuid4().hex
+    if rank:
+        store.set(f"asks/{rank}", own)
+        name = store.get(f"answer/{own}").decode()  # waits; nobody else knows that key
+        store.set(f"{name}/{rank}", "here")
+        return dist.PrefixStore(name, store)
+    missing, end = [*range(1, world_size)], time.monotonic() + TIMEOUT.total_seconds()
+    while missing:
+        for other in missing:
+            if store.check([f"asks/{other}"]):
+                store.set(f"answer/{store.get(f'asks/{other}').decode()}", own)
+        missing = [other for other in missing if not store.check([f"{own}/{other}"])]
+        if time.monotonic() > end:
+            raise dist.DistStoreError(f"timeout: ranks that have not started: {', '.join(map(str, missing))}")
+        time.sleep(0.01)
+    return dist.PrefixStore(own, store)
 
 
 def stop() -> None:
@@ -48,13 +86,20 @@ def stop() -> None:
 
 @contextmanager
 def local_rank_0_first() -> Iterator[None]:
-    """Each machine's first process alone, then its others: what the first leaves in a cache they find there."""
+    """Each machine's first process alone, then its others: what the first leaves in a cache they find there.
+
+    The others wait as long as it takes.
+    """
+    if world_size() == 1:
+        yield
+        return
+    patient = dist.new_group(backend="gloo", timeout=timedelta(days=30))
     first = int(os.environ.get("LOCAL_RANK", 0)) == 0
     if not first:
-        barrier()
+        dist.barrier(patient)
     yield
     if first:
-        barrier()
+        dist.barrier(patient)
 
 
 def rank() -> int:

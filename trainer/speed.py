@@ -24,6 +24,7 @@ from . import distributed
 
 PARTS = ("data", "forward", "backward", "optimizer", "eval", "checkpoint")
 ON_DEVICE = ("forward", "backward", "optimizer")
+ALONE = ("data", "forward")  # DDP waits for the other ranks in backward
 # Dense half-precision peak of a GPU, FLOP/s, from NVIDIA's data sheets; the first name that is part of the device's.
 PEAKS = {
     "H200": 989e12, "H100": 989e12, "H800": 989e12, "H20": 148e12, "A100": 312e12, "A800": 312e12, "L40S": 362e12,
@@ -35,8 +36,12 @@ PEAKS = {
 class Speed:
     """Counts and times since it was made; `since` tells what came in between."""
 
-    def __init__(self, device: torch.device | str = "cpu", padded: bool = True):
-        """padded: the model works on padding, too; else every batch has an attention_mask."""
+    def __init__(self, device: torch.device | str = "cpu", padded: bool = True, alone: Sequence[str] = ALONE):
+        """
+        Args:
+            padded: the model works on padding, too; else every batch has an attention_mask.
+            alone: parts in which a rank never waits for another.
+        """
         self.device = torch.device(device)
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self.pending: list[tuple[str, Any, Any]] = []
@@ -44,7 +49,8 @@ class Speed:
         self.tokens: Any = 0  # a tensor wherever the batches are
         self.flops: Any = 0.0 if padded else torch.zeros((), dtype=torch.float64)
         self.flops_per_place = self.layers_width = 0.0
-        self.padded = padded
+        self.padded, self.alone = padded, alone
+        self.work: list[float] = []  # seconds of each rank in those parts, of the last `since`
         self.marks: dict[str, list[float]] = {}
         self.made = self.now()
 
@@ -137,8 +143,10 @@ class Speed:
         self.marks[name] = now
         seconds, *rest = (a - b for a, b in zip(now, before, strict=True))
         counts, parts = rest[:4], rest[4:]
-        totals = distributed.sum_over_ranks(torch.tensor(counts, dtype=torch.float64)).tolist()
-        records, tokens, places, flops = totals
+        work = [0.0] * distributed.world_size()
+        work[distributed.rank()] = sum(own for part, own in zip(PARTS, parts, strict=True) if part in self.alone)
+        totals = distributed.sum_over_ranks(torch.tensor([*counts, *work], dtype=torch.float64)).tolist()
+        records, tokens, places, flops, *self.work = totals
         seconds = max(seconds, 1e-9)
         rate = flops / seconds / distributed.world_size()
         found = {"seconds": seconds, "samples/s": records / seconds, "tokens/s": tokens / seconds,

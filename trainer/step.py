@@ -19,7 +19,7 @@ from . import distributed
 from .device import make_autocast, to_device
 from .memory import BatchSplitter, num_records, out_of_memory
 from .sharding import whole_tensor
-from .speed import Speed
+from .speed import ALONE, Speed
 
 
 def plain_loss(model: nn.Module, batch: Mapping[str, Any], num_items: Mapping[str, Any]) -> Any:
@@ -94,7 +94,8 @@ class TrainStep:
         self.absent_heads_count = tasks_vary and distributed.is_sharded(model)
         self.all_heads = tasks_vary and distributed.is_sharded(model)
         self.on_oom, self.splitter = on_oom, BatchSplitter()
-        self.speed = Speed(self.device, padded)
+        # the forward pass of a model that is spread begins by fetching weights from the other ranks
+        self.speed = Speed(self.device, padded, ("data",) if distributed.is_sharded(model) else ALONE)
         self.masked = torch.zeros((), device=self.device)
         self.rates: dict[str, float] = {}
 

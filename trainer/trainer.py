@@ -33,6 +33,7 @@ from .sharding import evaluation, layout, spread, whole
 from .signals import Interrupted
 from .speed import describe
 from .step import TrainStep
+from .stragglers import Stragglers
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ class Trainer:
         self.epoch = self.step = 0
         self.samples_seen = torch.zeros((), dtype=torch.int64, device=self.device)  # in this epoch, by all ranks
         self.window, self.interval = Meter(self.device), Meter(self.device)  # since the last log line, evaluation
+        self.stragglers = Stragglers()
         self.history: list[dict[str, Any]] = []
 
     def train(self) -> list[dict[str, Any]]:
@@ -200,7 +202,10 @@ class Trainer:
         self.window.reset()
         rates = self.train_step.rates
         self.emit("log", values | {f"lr/{name}": rate for name, rate in rates.items()})
-        self.emit("speed", self.train_step.speed.since("log"))
+        speed = self.train_step.speed.since("log")
+        self.emit("speed", speed)
+        if distributed.rank() == 0:
+            self.stragglers(self.train_step.speed.work, speed["seconds"])
         short = figures({"loss": values.get("loss", math.nan), "lr": next(iter(rates.values()))})
         bar.set_postfix_str(short)
         if bar.disable:
