@@ -24,6 +24,7 @@ from trainer.checkpoint import set_damaged_aside
 from trainer.lock import owned
 from trainer.monitor import RunLog
 from trainer.run_folder import RunFolder, find_state
+from trainer.sharding import shard
 from trainer.signals import Interrupted, StopSignals
 from trainer.step import TrainStep
 from trainer.trainer import Trainer
@@ -72,6 +73,7 @@ def train(arguments: list[str] | None) -> None:
     """OUT, and options of the Trainer. More of them:
 
     step_seconds: that the data of a step takes, at least.
+    parallel: "fsdp" = spread, and each rank saves its part of the state.
     rank_does: rank -> ["sleep", step, seconds], ["slow", step, seconds of each from there on], ["raise", step, 0] or
         ["exit", step, code].
     """
@@ -79,7 +81,7 @@ def train(arguments: list[str] | None) -> None:
     folder, options = Path(arguments[0]), json.loads(arguments[1])
     rank, _, world_size = distributed.start("cpu")
     what, at, value = options.pop("rank_does", {}).get(str(rank), ["", 0, 0])
-    step_seconds = options.pop("step_seconds", 0.0)
+    step_seconds, spread = options.pop("step_seconds", 0.0), options.pop("parallel", "ddp") == "fsdp"
 
     def does(step: int) -> None:
         time.sleep(step_seconds)
@@ -98,6 +100,8 @@ def train(arguments: list[str] | None) -> None:
         model = Model()
         if state:
             model.load_state_dict(load_file(state / "model.safetensors"))
+        if spread:
+            shard(model, "cpu")
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True)
         scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.99)
         stop_signal = StopSignals()
@@ -105,7 +109,7 @@ def train(arguments: list[str] | None) -> None:
             model, TrainStep(model, optimizer, scheduler), train_loader=Batches(rank, world_size, does),
             steps_per_epoch=STEPS, stop_signal=stop_signal,
             run_folder=RunFolder(folder, lambda path, weights: save_file(dict(weights), path / "model.safetensors"),
-                                 model.state_dict), **options,
+                                 model.state_dict, sharded=spread), **options,
         )  # fmt: skip
         torch.manual_seed(3 + rank)  # dropout differs
         if state:

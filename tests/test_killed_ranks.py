@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -195,9 +196,9 @@ def in_two(function: Callable[[], int]) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("training_only", [False, True])
-def test_many_killed_ranks(tmp_path, training_only):
-    report(kill_and_compare(tmp_path, toy, TRIALS, training_only))
+@pytest.mark.parametrize(("parallel", "training_only"), [("ddp", False), ("ddp", True), ("fsdp", True)])
+def test_many_killed_ranks(tmp_path, parallel, training_only):
+    report(kill_and_compare(tmp_path, partial(toy, parallel=parallel), TRIALS, training_only))
 
 
 @pytest.mark.slow
