@@ -82,8 +82,8 @@ def test_a_run_of_two_processes_resumes_on_one(tmp_path, parallel):
 
 @pytest.mark.slow
 def test_a_spread_run_ends_as_an_unbroken_one_wherever_it_was_saved(tmp_path):
-    """One curve, whoever goes on from whose state. Groups of four micro-batches: 4 of 1 process, 2 of each of 2, 1 of each
-    of 4."""
+    """One curve, whoever goes on from whose state. Groups of four micro-batches: 4 of 1 process, 2 of each of 2, 1 of
+    each of 4."""
     options: dict[str, Any] = {"epochs": 4, "logging_steps": 1}
     single = tiny_trainer(tiny_model(dropout=0.0), accumulate=4, **options)
     expected, found = [], []

@@ -137,9 +137,9 @@ def from_rank_0(function: Callable[[], Any]) -> Any:
             found = function(), None
         except Exception as error:
             found = None, error
-    value, error = broadcast(found)
-    if error is not None:
-        raise error
+    value, failure = broadcast(found)
+    if failure is not None:
+        raise failure
     return value
 
 

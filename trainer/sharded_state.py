@@ -67,7 +67,7 @@ def load_shards(folder: str | Path, like: Any = None) -> Any:
 
     try:
         structure = json.loads(Path(folder, STRUCTURE).read_text(encoding="utf-8"))
-        saved = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+        saved: dict[str, Any] = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
         shapes = {name: torch.empty(about.size, dtype=about.properties.dtype, device="meta")
                   for name, about in saved.items()}  # fmt: skip
         tree = each_tensor(unflatten(structure, shapes.__getitem__), like, target)

@@ -6,9 +6,9 @@
     state = gathered(optimizer.state_dict())         # whole tensors on rank 0; a collective operation
     optimizer.load_state_dict(spread(state, like=layout(optimizer)))
 
-A rank has the weights of one layer beside its part of all (Zhao et al. 2023, arxiv.org/abs/2304.11277). For a model that
-is not spread all but `shard` does nothing. torch only; its part for this is imported where it is needed, since that
-takes a second.
+A rank has the weights of one layer beside its part of all (Zhao et al. 2023, arxiv.org/abs/2304.11277). For a model
+that is not spread all but `shard` does nothing. torch only; its part for this is imported where it is needed, since
+that takes a second.
 """
 
 from collections import OrderedDict
@@ -33,8 +33,8 @@ def shard(model: nn.Module, device: torch.device | str, precision: str = "fp32")
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     mesh = init_device_mesh(torch.device(device).type, (distributed.world_size(),))
-    halves = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32, "cast_forward_inputs": False}
-    policy = MixedPrecisionPolicy(**halves) if precision == "bf16" else MixedPrecisionPolicy()
+    halves = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    policy = halves if precision == "bf16" else MixedPrecisionPolicy()
     for layer in layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh)
