@@ -11,10 +11,11 @@ layer: Zhao et al. 2023 (arxiv.org/abs/2304.11277). Copy together with: memory_m
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from .memory_model import FP32, Weights, bucket_sizes, padded
+from .memory_model import BF16, FP32, Weights, bucket_sizes, padded
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Work:
     """of these operations, within layers"""
     accumulate: int = 1
     """micro-batches"""
-    item: int = FP32
-    """bytes of a number on its way, with FSDP2"""
+    item: int = BF16
+    """bytes of a layer's weight on its way, with FSDP2; other weights, and all gradients, are fp32"""
     checkpointing: bool = False
     """layers are computed a second time in the backward pass"""
 
@@ -95,10 +96,10 @@ def payloads(work: Work, num_ranks: int, parallel: str) -> dict[str, list[int]]:
         return {}
     if parallel == "ddp":
         return {"all-reduce": bucket_sizes(work.weights.all)}
-    units = [work.weights.rest, *work.weights.layers]
-    rest, *layers = [work.item * num_ranks * padded(unit, num_ranks) for unit in units]
-    return {"all-gather": [rest, *layers, *reversed(layers)] * work.accumulate,
-            "reduce-scatter": [*reversed(layers), rest]}  # fmt: skip
+    rest, *layers = [num_ranks * padded(unit, num_ranks) for unit in (work.weights.rest, *work.weights.layers)]
+    gathered = [work.item * layer for layer in layers]
+    return {"all-gather": [FP32 * rest, *gathered, *reversed(gathered)] * work.accumulate,
+            "reduce-scatter": [FP32 * unit for unit in (*reversed(layers), rest)]}  # fmt: skip
 
 
 def bytes_sent(work: Work, num_ranks: int, parallel: str) -> float:
@@ -180,18 +181,18 @@ def fsdp_exposed(work: Work, cluster: Cluster, num_gpus: int, forward: float, ba
     Layers are taken to be alike; in the backward pass the first has no gradients to be summed yet, and after the last
     there is nothing to be gathered.
     """
-    weights, count = work.weights, len(work.weights.layers)
-    layer, rest = (gather_time(work.item * num_gpus * padded(unit, num_gpus), num_gpus, cluster)
-                   for unit in (weights.layers[0], weights.rest))  # fmt: skip
+    count = len(work.weights.layers)
+    layer, rest = (num_gpus * padded(unit, num_gpus) for unit in (work.weights.layers[0], work.weights.rest))
+    gather, total, others = (gather_time(size, num_gpus, cluster)
+                             for size in (work.item * layer, FP32 * layer, FP32 * rest))  # fmt: skip
+    network = [gather, *[gather + total] * (count - 2), total] if count > 1 else []  # while each layer goes back
     ahead, back = (work.layer_share * seconds / count for seconds in (forward, backward))
 
     def micro_batch(last: bool) -> float:
-        first = rest + layer + (count - 1) * max(0.0, layer - ahead)
+        passes = others + 2 * gather + (count - 1) * max(0.0, gather - ahead)
         if not last:
-            return first + layer + (count - 1) * max(0.0, layer - back)
-        ends, between = min(2, 2 * (count - 1)), max(0, count - 2)
-        second = layer + ends * max(0.0, layer - back) + between * max(0.0, 2 * layer - back)
-        return first + second + layer + rest
+            return passes + (count - 1) * max(0.0, gather - back)
+        return passes + sum(max(0.0, busy - back) for busy in network) + total + others
 
     return (work.accumulate - 1) * micro_batch(last=False) + micro_batch(last=True)
 
@@ -203,14 +204,14 @@ def expected_maximum(number: int) -> float:
     return step * sum(1 - normal.cdf(x) ** number - normal.cdf(-x) ** number for x in points)
 
 
-def saving_time(state: int, cluster: Cluster, num_gpus: int, parallel: str, sharded: bool) -> tuple[float, float]:
+def saving_time(copy: int, gathered: Sequence[int], cluster: Cluster, num_gpus: int) -> tuple[float, float]:
     """Seconds that training waits for a save in the background, and until it is on the disk.
 
-    It waits for the copy into main memory; what FSDP2 has spread and is saved whole is gathered before.
+    It waits for the copy in main memory; what is gathered from all GPUs before goes there once more.
 
     Args:
-        state: bytes of the copy: of weights and moments of a rank if it is sharded, else of all.
-        sharded: each rank saves its part.
+        copy: bytes of the first rank's copy, which is the largest.
+        gathered: of each tensor that was spread, one after the other.
     """
-    gather = gather_time(state, num_gpus, cluster) if parallel == "fsdp" and not sharded else 0.0
-    return gather + state / cluster.host_bandwidth, state / cluster.disk_bandwidth
+    gather = sum(gather_time(size, num_gpus, cluster) for size in gathered)
+    return gather + (sum(gathered) + copy) / cluster.host_bandwidth, copy / cluster.disk_bandwidth

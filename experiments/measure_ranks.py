@@ -24,12 +24,15 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 import main
+from model_utils.encoder import checkpoint_activations
 from model_utils.pretraining_model import PretrainingModel
 from trainer import distributed
-from trainer.sharding import layers, shard
+from trainer.device import make_autocast
+from trainer.sharding import gathered, shard
+from trainer.snapshot import Snapshot
 
 from .cluster_model import Work, bytes_sent, payloads, ring_bytes
-from .memory_model import BF16, FP32, Block, activations, casts, head_activations, held, peak
+from .memory_model import Block, activations, casts, head_activations, held, peak, snapshot
 from .plan_gpus import markdown
 from .training_plan import weights_of
 from .watch import Watch, bytes_of, bytes_received
@@ -43,16 +46,16 @@ OPERATIONS = {"all-reduce": "allreduce_", "all-gather": "_allgather_base_", "red
 class Case:
     parallel: str
     accumulate: int = 1
-    item: int = FP32
+    precision: str = "bf16"
     checkpointing: bool = False
 
     def __str__(self) -> str:
-        more = [f"{self.accumulate} micro-batches"] * (self.accumulate > 1) + ["bf16"] * (self.item == BF16)
+        more = [f"{self.accumulate} micro-batches"] * (self.accumulate > 1) + ["fp32"] * (self.precision == "fp32")
         return ", ".join([self.parallel, *more, *["checkpointing"] * self.checkpointing])
 
 
 CASES = (Case("ddp"), Case("ddp", accumulate=2, checkpointing=True), Case("fsdp"), Case("fsdp", accumulate=2),
-         Case("fsdp", accumulate=2, checkpointing=True), Case("fsdp", item=BF16))  # fmt: skip
+         Case("fsdp", accumulate=2, checkpointing=True), Case("fsdp", precision="fp32"))  # fmt: skip
 ALONE = (Case("one process"), Case("one process", accumulate=2, checkpointing=True))
 
 
@@ -68,7 +71,7 @@ def language_model(checkpointing: bool = False, **options: Any) -> Any:
     torch.manual_seed(0)
     model = BertForMaskedLM(config).train()
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model)
     return model
 
 
@@ -83,12 +86,13 @@ def measured(case: Case) -> dict[str, list[Any]]:
     """What -> prediction, measurement, of this rank in its third step: DDP has settled its buckets by then."""
     ranks, rank = distributed.world_size(), distributed.rank()
     watch = Watch()
-    with watch:
+    with watch, as_on_a_gpu():
         model = PretrainingModel(language_model(case.checkpointing))
         weights = weights_of(model)
         if case.parallel == "fsdp":
-            spread_in_bf16(model) if case.item == BF16 else shard(model, "cpu")
+            shard(model, "cpu", case.precision)
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+        autocast = make_autocast(case.precision, torch.device("cpu"))
         wrapped: Any = distributed.wrap(model, torch.device("cpu"))
         for step in range(3):
             watch.sent.clear()
@@ -96,7 +100,7 @@ def measured(case: Case) -> dict[str, list[Any]]:
             before = bytes_received()
             for number in range(1, case.accumulate + 1):
                 with distributed.gradient_sync(wrapped, number == case.accumulate):
-                    with torch.autocast("cpu", torch.bfloat16, enabled=case.item == FP32):
+                    with autocast():
                         loss = wrapped(batch()).loss
                     loss.backward()
             received = bytes_received() - before
@@ -104,7 +108,8 @@ def measured(case: Case) -> dict[str, list[Any]]:
             if step < 2:
                 optimizer.step()
                 optimizer.zero_grad()
-    work = Work(weights, ROWS * LENGTH, 0.0, accumulate=case.accumulate, item=case.item)
+    block = replace(BLOCK, autocast=case.precision == "bf16")
+    work = Work(weights, ROWS * LENGTH, 0.0, accumulate=case.accumulate, item=block.item)
     expected = held(weights, ranks, case.parallel, rank)
     found: dict[str, list[Any]] = {
         "weights": [expected["weights"], bytes_of(model.parameters())],
@@ -114,6 +119,11 @@ def measured(case: Case) -> dict[str, list[Any]]:
     if hasattr(wrapped, "_get_ddp_logging_data"):
         buckets = [int(size) for size in wrapped._get_ddp_logging_data()["rebuilt_bucket_sizes"].split(",")]
         found["buckets"] = [expected["buckets"], sum(buckets)]
+    if case.parallel == "fsdp":
+        copy = Snapshot()
+        copy({"optimizer": optimizer.state_dict(), "weights": gathered(model.state_dict(keep_vars=True))})
+        size = sum(buffer.nbytes for buffer in copy.buffers.values())
+        found["for saves"] = [snapshot(weights, ranks, rank), size]
     sizes = payloads(work, ranks, case.parallel)
     for name, operation in OPERATIONS.items():
         found[name] = [sorted(sizes.get(name, [])), sorted(sent.pop(operation, []))]
@@ -121,20 +131,10 @@ def measured(case: Case) -> dict[str, list[Any]]:
     # gloo sums into pieces by summing everything everywhere
     twice = sum(ring_bytes(size, ranks) for size in sizes.get("reduce-scatter", []))
     found["on the wire"] = [round(bytes_sent(work, ranks, case.parallel) + twice), received]
-    most = peak(weights, BLOCK, ranks, case.parallel, rows=ROWS, length=LENGTH, vocabulary=VOCABULARY,
-                masked=ROWS * MASKED, item=case.item, accumulate=case.accumulate,
-                checkpointing=case.checkpointing)  # fmt: skip
+    most = peak(weights, block, ranks, case.parallel, rows=ROWS, length=LENGTH, vocabulary=VOCABULARY,
+                masked=ROWS * MASKED, accumulate=case.accumulate, checkpointing=case.checkpointing)  # fmt: skip
     found["most"] = [sum(most.values()), watch.most]
     return found
-
-
-def spread_in_bf16(model: Any) -> None:
-    """`trainer.sharding.shard` with a policy."""
-    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-
-    policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16)
-    for module in (*layers(model), model):
-        fully_shard(module, mp_policy=policy)
 
 
 def saved(checkpointing: bool = False, autocast: bool = True, fused: bool = True, dropout: bool = False) -> list[int]:
@@ -151,7 +151,7 @@ def saved(checkpointing: bool = False, autocast: bool = True, fused: bool = True
         return tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-    with masks_of_a_gpu(), hooks, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+    with as_on_a_gpu(), hooks, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         PretrainingModel(model)(batch())
     block = replace(BLOCK, autocast=autocast, fused=fused, dropout=dropout)
     weights = weights_of(model)
@@ -162,15 +162,19 @@ def saved(checkpointing: bool = False, autocast: bool = True, fused: bool = True
 
 
 @contextmanager
-def masks_of_a_gpu() -> Iterator[None]:
-    """Dropout keeps a byte for each entry, as it does on a GPU; on a CPU it would keep a number."""
-    plain = torch.nn.functional.dropout
+def as_on_a_gpu() -> Iterator[None]:
+    """Dropout keeps a byte for each entry, on a CPU it would keep a number; norms are computed in fp32, for which
+    autocast casts bf16 weights on a GPU only."""
     functions: Any = torch.nn.functional
+    dropout, norm = functions.dropout, functions.layer_norm
     functions.dropout = lambda x, p=0.5, training=True, *_: torch.native_dropout(x, p, training)[0] if p else x
+    functions.layer_norm = lambda x, shape, *weights_and_eps: norm(
+        x.float(), shape, *(w.float() if isinstance(w, torch.Tensor) else w for w in weights_and_eps)
+    )
     try:
         yield
     finally:
-        functions.dropout = plain
+        functions.dropout, functions.layer_norm = dropout, norm
 
 
 # ------------------------------------------------------------------------------------------------------------ processes

@@ -13,7 +13,7 @@ only.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 FP32, BF16 = 4, 2
 FIRST_BUCKET, BUCKET = 2**20, 25 * 2**20  # bytes: DDP's defaults
@@ -77,13 +77,19 @@ def bucket_sizes(shapes: Shapes) -> list[int]:
     return found
 
 
-def snapshot(weights: Weights, num_ranks: int = 1) -> int:
+def snapshot(weights: Weights, num_ranks: int = 1, rank: int = 0) -> int:
     """Bytes of main memory for the copy of weights and optimizer that stays there for saves in the background.
 
-    num_ranks: over which the state is spread when it is saved; 1 = whole.
+    Args:
+        num_ranks: over which the optimizer's state is spread when it is saved; 1 = whole.
+        rank: the first one has all weights, the others have none.
     """
-    found = held(weights, num_ranks, "fsdp")
-    return found["weights"] + found["optimizer"]
+    return (rank == 0) * whole(weights.all) + held(weights, num_ranks, "fsdp", rank)["optimizer"]
+
+
+def whole(shapes: Shapes) -> int:
+    """Bytes of these weights, or their gradients."""
+    return FP32 * sum(map(math.prod, shapes))
 
 
 @dataclass(frozen=True)
@@ -159,51 +165,56 @@ def head_activations(block: Block, vocabulary: int, places: int, masked: int) ->
     Returns:
         kept: the output of the last layer, from which they are taken; the inputs of a linear layer, GELU, norm and the
             last linear layer; autocast's copies of both matrices; and the scores.
-        loss: the gradient of the scores, and what it is made of in fp32, a part of the scores at a time.
-        matrix: the gradient of the last matrix, before it is added to what is there.
+        loss: the gradient of the scores, and what it is made of in fp32, a part of the scores at a time; bf16 scores
+            are there in fp32, too.
     """
     if not vocabulary:
-        return {"kept": 0, "loss": 0, "matrix": 0}
+        return {"kept": 0, "loss": 0}
     scores = masked * vocabulary
     between = masked * (3 * block.item * block.hidden + block.norm * block.hidden + STATISTICS)
     copies = block.autocast * BF16 * block.hidden * (block.hidden + vocabulary)
     return {
         "kept": places * block.norm * block.hidden + between + copies + scores * block.item,
-        "loss": scores * block.item + 2 * FP32 * min(scores, SCORES),
-        "matrix": block.hidden * vocabulary * (block.item + block.autocast * FP32),
+        "loss": scores * block.item + (1 + block.autocast) * FP32 * min(scores, SCORES),
     }
 
 
 def peak(
     weights: Weights, block: Block, num_ranks: int, parallel: str, *, rows: int, length: int, vocabulary: int = 0,
-    masked: int = 0, item: int = FP32, accumulate: int = 1, checkpointing: bool = False,
+    masked: int = 0, accumulate: int = 1, checkpointing: bool = False,
 ) -> dict[str, int]:  # fmt: skip
     """Bytes of a rank by what they are for, at the one of three moments of the last backward pass when it needs most:
     when the gradient of the loss is computed, when that of the last layer is, or when all are.
 
-    FSDP2 then has whole weights: those outside of layers, from the forward pass on, and one layer, then two, the one at
-    work and the one that is fetched; and whole gradients: of all weights if micro-batches are added up, since they are
-    cut into pieces at the last one only; in the end those outside of layers, and a copy of them that is on its way.
+    A masked language model's last matrix is its table of embeddings: in the end both gradients and their sum are there,
+    beside that of earlier micro-batches.
+
+    FSDP2 has whole weights: those outside of layers, from the forward pass on, and one layer, then two, the one at
+    work and the one that is fetched, as they travel, so that autocast has no copies of layers. It has whole gradients:
+    of all weights if micro-batches are added up, since they are cut into pieces at the last one only; in the end those
+    outside of layers, and a copy on its way, of a layer's, then of theirs.
 
     Args:
         rows, length: of a micro-batch.
         vocabulary, masked: scores, and places that have them; 0 = none.
-        item: bytes of a number on its way with FSDP2: BF16 with MixedPrecisionPolicy(param_dtype=torch.bfloat16), which
-            casts everything, in place of autocast.
         accumulate: micro-batches of a step.
     """
     spread = parallel == "fsdp" and num_ranks > 1
     own = held(weights, num_ranks, parallel)
-    *layers, rest = [spread * item * num_ranks * padded(unit, num_ranks) for unit in (*weights.layers, weights.rest)]
-    if spread and item == BF16:
-        block = replace(block, autocast=False, norm=BF16)
-    work = activations(block, len(layers), rows, length, checkpointing)
+    layer = spread * num_ranks * max(padded(shapes, num_ranks) for shapes in weights.layers)  # numbers
+    own_rest = spread * FP32 * padded(weights.rest, num_ranks)
+    fetched, rest = block.item * layer, num_ranks * own_rest
+    work = activations(block, len(weights.layers), rows, length, checkpointing)
     head = head_activations(block, vocabulary, rows * length, masked)
-    added = (sum(layers) + rest if spread else own["gradients"]) if accumulate > 1 else 0
-    copies = block.autocast * casts(weights, checkpointing)
-    loss = own | {"gradients": added, "gathered": rest + max(layers), "bf16 copies": 0 if checkpointing else copies,
+    added = whole(weights.all) if accumulate > 1 else 0
+    copies = (block.autocast and not spread) * casts(weights, checkpointing)
+    flowing = rows * length * (block.item * block.intermediate + block.norm * block.hidden)  # gradients of activations
+    table = FP32 * block.hidden * vocabulary  # its gradient
+    loss = own | {"gradients": added, "gathered": rest + fetched, "bf16 copies": 0 if checkpointing else copies,
                   "activations": work["kept"], "scores": head["kept"] + head["loss"]}  # fmt: skip
-    layer = own | {"gradients": added + head["matrix"], "gathered": rest + 2 * max(layers), "bf16 copies": copies,
-                   "activations": sum(work.values()), "scores": 0}  # fmt: skip
-    end = own | {"gradients": own["gradients"] + 2 * rest, "gathered": rest} | dict.fromkeys(list(loss)[5:], 0)
-    return max(loss, layer, end, key=lambda parts: sum(parts.values()))
+    last = own | {"gradients": added + table, "gathered": rest + 2 * fetched, "bf16 copies": copies,
+                  "activations": sum(work.values()) + flowing, "scores": 0}  # fmt: skip
+    before = rest + (3 if accumulate > 1 else 2) * table + FP32 * layer - own_rest  # that of the table is whole
+    end = own | {"gradients": own["gradients"] + max(before, 2 * rest), "gathered": rest}
+    end |= dict.fromkeys(list(loss)[5:], 0)
+    return max(loss, last, end, key=lambda parts: sum(parts.values()))

@@ -1,7 +1,7 @@
 """Memory of a GPU, time of a step and use of a cluster for a masked language model, before there is a cluster.
 
     python -m experiments.plan_gpus --model_name_or_path bert-large-uncased --gpus 8 64 1024 --plot plan.png
-    python -m experiments.plan_gpus --model_name_or_path "{hidden_size: 2048, num_hidden_layers: 24}" --item bf16
+    python -m experiments.plan_gpus --model_name_or_path "{hidden_size: 2048, num_hidden_layers: 24}" --parallel fsdp
     python -m experiments.plan_gpus --help
 
 Weak scaling: each GPU has as many records as before. Strong scaling: all have as many together. What is assumed of the
@@ -38,26 +38,27 @@ def memory_table(plan: Plan) -> str:
         fits = "" if most <= plan.cluster.memory else " (too much)"
         cells = [f"{value / GIB:.2f}" for value in parts.values()]
         heads = [f"GiB of a GPU: {plan.given.batch_size} x {plan.given.length}", *parts, "at most", "in main memory"]
-        lines.append([name, *cells, f"{most / GIB:.1f}{fits}", f"{plan.copy(kind, num_gpus) / GIB:.2f}"])
+        lines.append([name, *cells, f"{most / GIB:.1f}{fits}", f"{plan.saving(kind, num_gpus)[0] / GIB:.2f}"])
     return markdown([heads, *lines])
 
 
 def time_table(plan: Plan, scaling: str) -> str:
-    """scaling: "weak" or "strong"."""
-    heads = [f"simulated, {scaling} scaling", "records of a GPU", "step", "stragglers", "exposed", "MFU",
-             "a save every", "useful", "lost a day", "sub-words/s"]  # fmt: skip
-    lines = []
+    """scaling: "weak", or "strong", for which saves are those of weak scaling."""
+    rows = []
     for kind in plan.given.parallel:
         for num_gpus in plan.given.gpus:
             records = records_of(plan.given, scaling, num_gpus)
             found = plan.run(kind, num_gpus, records)
-            lines.append([
-                f"{NAMES[kind]}, {num_gpus:,} GPUs", f"{records:,}", f"{1000 * found['seconds']:,.0f} ms",
-                *(f"{found[part] / found['seconds']:.1%}" for part in ("stragglers", "exposed")), f"{found['mfu']:.1%}",
-                f"{found['interval'] / 60:,.1f} min", f"{found['useful']:.2%}",
-                f"{1440 * (1 - found['useful']):,.1f} min", f"{found['sub-words/s'] / 1e6:,.2f} M",
-            ])  # fmt: skip
-    return markdown([heads, *lines])
+            row = {f"simulated, {scaling} scaling": f"{NAMES[kind]}, {num_gpus:,} GPUs",
+                   "records of a GPU": f"{records:,}", "step": f"{1000 * found['seconds']:,.0f} ms"}  # fmt: skip
+            row |= {part: f"{found[part] / found['seconds']:.1%}" for part in ("stragglers", "exposed")}
+            row |= {"MFU": f"{found['mfu']:.1%}", "sub-words/s": f"{found['sub-words/s'] / 1e6:,.2f} M"}
+            if scaling == "weak":
+                lost = 1440 * (1 - found["useful"])
+                row |= {"a save every": f"{found['interval'] / 60:,.1f} min", "useful": f"{found['useful']:.2%}",
+                        "lost a day": f"{lost:,.1f} min"}  # fmt: skip
+            rows.append(row)
+    return markdown([[*rows[0]], *([*row.values()] for row in rows)])
 
 
 def records_of(given: argparse.Namespace, scaling: str, num_gpus: int) -> int:
@@ -120,10 +121,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--accumulate", type=int, default=1, help="micro-batches of a step, with weak scaling")
     found.add_argument("--global_batch", type=int, default=4096, help="records of a step of all, with strong scaling")
     found.add_argument("--mask_rate", type=float, default=0.15, help="share of masked sub-words; 0 = no vocabulary")
-    found.add_argument("--checkpointing", action="store_true", help="layers are computed again in the backward pass")
-    found.add_argument("--item", choices=("fp32", "bf16"), default="fp32",
-                       help="numbers that FSDP2 sends; bf16: a MixedPrecisionPolicy replaces autocast")  # fmt: skip
-    found.add_argument("--save", choices=("whole", "sharded"), default="whole", help="the state of FSDP2")
+    found.add_argument("--activation_checkpointing", action="store_true", help="layers are computed a second time")
+    found.add_argument("--save_format", choices=("whole", "sharded"), default="whole",
+                       help="of the optimizer's state, with FSDP2")  # fmt: skip
     found.add_argument("--plot", type=Path, help="a picture of it")
     assumed = found.add_argument_group("assumptions about the cluster")
     helps = {part.args[1]: part.description for part in docstring_parser.parse_from_object(Cluster).meta}

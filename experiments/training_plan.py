@@ -18,7 +18,7 @@ from config import ConfigError, require
 
 from .cluster_model import Cluster, Work, head_flops, layer_flops, saving_time, step_time
 from .failure_model import best_interval, useful_share
-from .memory_model import BF16, FP32, Block, Weights, peak, snapshot
+from .memory_model import Block, Weights, peak, snapshot, whole
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Plan:
         given = self.given
         return peak(
             self.weights, self.block, num_gpus, parallel, rows=given.batch_size, length=given.length,
-            vocabulary=self.vocabulary, masked=self.masked(given.batch_size), item=self.item,
-            accumulate=given.accumulate, checkpointing=given.checkpointing,
+            vocabulary=self.vocabulary, masked=self.masked(given.batch_size), accumulate=given.accumulate,
+            checkpointing=given.activation_checkpointing,
         )  # fmt: skip
 
     def run(self, parallel: str, num_gpus: int, records: int) -> dict[str, float]:
@@ -46,26 +46,21 @@ class Plan:
         rows = min(records, given.batch_size)
         layers = layer_flops(self.weights, self.block.hidden, rows, given.length)
         flops = layers + head_flops(self.block.hidden, self.vocabulary, self.masked(rows))
-        work = Work(self.weights, rows * given.length, flops, layers / flops, -(-records // rows), self.item,
-                    given.checkpointing)  # fmt: skip
+        work = Work(self.weights, rows * given.length, flops, layers / flops, -(-records // rows), self.block.item,
+                    given.activation_checkpointing)  # fmt: skip
         found = step_time(work, cluster, num_gpus, parallel)
-        stall, delay = saving_time(self.copy(parallel, num_gpus), cluster, num_gpus, parallel, self.sharded(parallel))
+        stall, delay = saving_time(*self.saving(parallel, num_gpus), cluster, num_gpus)
         between = 3600 * cluster.gpu_mtbf / num_gpus
         interval = max(best_interval(stall, between), delay)
         useful = useful_share(interval, stall, between, cluster.restart, delay)
         speed = useful * num_gpus * records * given.length / found["seconds"]
         return {**found, "micro-batches": work.accumulate, "interval": interval, "useful": useful, "sub-words/s": speed}
 
-    def copy(self, parallel: str, num_gpus: int) -> int:
-        """Bytes of main memory for saves in the background, of a process that saves."""
-        return snapshot(self.weights, num_gpus if self.sharded(parallel) else 1)
-
-    def sharded(self, parallel: str) -> bool:
-        return parallel == "fsdp" and self.given.save == "sharded"
-
-    @property
-    def item(self) -> int:
-        return {"fp32": FP32, "bf16": BF16}[self.given.item]
+    def saving(self, parallel: str, num_gpus: int) -> tuple[int, list[int]]:
+        """Bytes of main memory for saves in the background, of the first process, and of each tensor it gathers."""
+        sharded = parallel == "fsdp" and self.given.save_format == "sharded"
+        gathered = [whole([shape]) for shape in self.weights.all] * (parallel == "fsdp") * (1 if sharded else 3)
+        return snapshot(self.weights, num_gpus if sharded else 1), gathered
 
     def masked(self, rows: int) -> int:
         return round(self.given.mask_rate * rows * self.given.length)
