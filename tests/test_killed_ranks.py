@@ -202,13 +202,14 @@ def test_many_killed_ranks(tmp_path, parallel, training_only):
 
 
 @pytest.mark.slow
-def test_many_killed_ranks_of_main(data, tmp_path):
+@pytest.mark.parametrize("training_only", [False, True])
+def test_many_killed_ranks_of_main(data, tmp_path, training_only):
     options = {"batch_size": 4, "save_steps": 5, "do_eval": None}
 
     def program(folder: Path) -> list[str]:
         return ["main.py", *arguments(data, folder, **options)]
 
-    report(kill_and_compare(tmp_path, program, TRIALS))
+    report(kill_and_compare(tmp_path, program, TRIALS, training_only))
 
 
 def report(found: list[dict[str, Any]]) -> None:
