@@ -404,7 +404,8 @@ def training_options(
     if args.parallel == "fsdp" and job.world_size > 1:
         right = "give --precision bf16 or fp32, or --parallel ddp"
         require(job.precision != "fp16", "parallel", f"fsdp does not go with the fp16 of this device; {right}")
-        shard(model, job.device, job.precision)
+        # autocast of a CPU leaves norms in the type of their weights, and fails where inputs are of another
+        shard(model, job.device, "fp32" if job.device.type == "cpu" else job.precision)
     optimizer = build_optimizer(model, args.lr, args.head_lr, args.weight_decay, args.layer_decay, args.optimizer)
     warmup_steps = args.warmup_steps or round(args.warmup_ratio * total_steps)
     scheduler = build_scheduler(
