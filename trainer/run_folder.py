@@ -10,6 +10,7 @@ trainer.load_state_dict(read_state("output/run/last"))
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,11 +96,13 @@ class RunFolder:
 
     def _write_last(self, state: Mapping[str, Any]) -> None:
         def write(folder: Path) -> None:
-            if self.sharded:
-                self._write_shards(folder, state["tensors"])
-            else:
-                save_tree(folder / WHOLE, state["tensors"])
-            self.save_pretrained(folder, state["weights"])
+            with ThreadPoolExecutor(1) as beside:
+                model = beside.submit(self.save_pretrained, folder, state["weights"])
+                if self.sharded:
+                    self._write_shards(folder, state["tensors"])
+                else:
+                    save_tree(folder / WHOLE, state["tensors"])
+                model.result()
             write_json(folder / "trainer_state.json", {**state["progress"], "arguments": self.arguments})
 
         last = self.output_dir / "last"
