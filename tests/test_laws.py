@@ -346,6 +346,13 @@ for _ in range(3):
 background.wait()
 assert written == [1, 2, 3]
 """,
+    "trainer/sharded_state.py trainer/checkpoint.py trainer/distributed.py trainer/sharding.py": """
+import torch
+from trainer.sharded_state import load_shards, save_shards
+save_shards("last", {"a": [torch.ones(2), 3], "b": None})
+found = load_shards("last")
+assert found["a"][0].tolist() == [1, 1] and found["a"][1] == 3 and found["b"] is None
+""",
     "trainer/signals.py": """
 import os, signal
 from signals import Interrupted, StopSignals
