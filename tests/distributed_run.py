@@ -1,4 +1,4 @@
-"""Started by test_distributed.py under torchrun: trains the tiny model on all ranks and writes what came out.
+"""What test_distributed.py has all ranks do: train the tiny model, and write what came out.
 
 python -m torch.distributed.run --nproc_per_node 2 -m tests.distributed_run OUT '{"use_fgm": true}'
 """
@@ -16,9 +16,11 @@ from trainer import distributed
 from trainer.compile import compile_layers
 from trainer.sharding import is_spread, shard
 
-if __name__ == "__main__":
+
+def run(out: Path, options: dict[str, Any]) -> None:
+    """options: parallel, compile, start (a state to go on from), and those of `tiny_trainer`."""
     torch.set_num_threads(1)
-    out, options = Path(sys.argv[1]), json.loads(sys.argv[2])
+    options = dict(options)
     rank, _, world_size = distributed.start("cpu")
     start = options.pop("start", None)
     model = tiny_model(dropout=0.0, seed=0) if start is None else MultiTaskModel.from_pretrained(start)
@@ -39,3 +41,7 @@ if __name__ == "__main__":
     report = {"losses": losses, "history": trainer.history, "sample_ids": result.sample_ids, "labels": result.labels,
               "weights": sum(part.numel() for part in parts)}  # fmt: skip
     (out / f"rank{rank}.json").write_text(json.dumps(report))
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), json.loads(sys.argv[2]))

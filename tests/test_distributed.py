@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
 from model_utils.multitask_model import MultiTaskModel
+from tests.distributed_run import run
+from tests.processes import in_ranks
 from tests.tiny import tiny_model, tiny_trainer
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
@@ -41,8 +44,7 @@ def test_two_processes_equal_one(tmp_path, parallel, use_fgm, compiled):
     single.callbacks = [lambda event, step, values: losses.append(values["loss"]) if event == "log" else None]
     single.train()
     more = {"parallel": parallel, "compile": compiled}
-    done = torchrun(2, "-m", "tests.distributed_run", str(tmp_path), json.dumps(options | more))
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert in_ranks(2, partial(run, tmp_path, options | more)) == [0, 0]
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
     assert ranks[0]["losses"] == ranks[1]["losses"] == pytest.approx(losses, rel=1e-4)
     assert len(losses) == 14
@@ -65,10 +67,8 @@ def test_a_run_of_two_processes_resumes_on_one(tmp_path, parallel):
     """The order of the samples and the loss curve go on; the curve is that of two processes throughout."""
     options: dict[str, Any] = {"epochs": 3, "logging_steps": 1}
     two = options | {"parallel": parallel}
-    whole = torchrun(2, "-m", "tests.distributed_run", str(tmp_path / "whole"), json.dumps(two))
-    assert whole.returncode == 0, whole.stderr[-3000:]
-    first = torchrun(2, "-m", "tests.distributed_run", str(tmp_path / "part"), json.dumps(two | {"max_steps": 10}))
-    assert first.returncode == 0, first.stderr[-3000:]
+    assert in_ranks(2, partial(run, tmp_path / "whole", two)) == [0, 0]
+    assert in_ranks(2, partial(run, tmp_path / "part", two | {"max_steps": 10})) == [0, 0]
     state = json.loads((tmp_path / "part" / "last" / "trainer_state.json").read_text())
     assert (state["epoch"], state["step"], state["samples_seen"], state["world_size"]) == (1, 10, 24, 2)
     one = tiny_trainer(MultiTaskModel.from_pretrained(tmp_path / "part" / "last"), accumulate=2, **options)
@@ -98,8 +98,7 @@ def test_a_spread_run_ends_as_an_unbroken_one_wherever_it_was_saved(tmp_path):
         more = {"accumulate": 4 // processes, "max_steps": 4 + number, "parallel": parallel, "sharded": sharded,
                 "start": str(tmp_path / str(number) / "last")}  # fmt: skip
         folder = tmp_path / str(number + 1)
-        done = torchrun(processes, "-m", "tests.distributed_run", str(folder), json.dumps(options | more))
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert in_ranks(processes, partial(run, folder, options | more)) == [0] * processes
         found += json.loads((folder / "rank0.json").read_text())["losses"]
         assert (folder / "last/trainer").is_dir() == sharded
     assert found == pytest.approx(expected[: len(found)], rel=1e-5) and len(found) == 12

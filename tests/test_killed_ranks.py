@@ -10,12 +10,11 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from safetensors.torch import load_file
 
 import main
 from tests import killed_ranks_run
+from tests.processes import free_port, in_ranks
 from tests.sample_job import arguments, read
 from trainer import distributed, launch
 from trainer.lost_ranks import RanksLost, explained
@@ -106,12 +106,6 @@ def assert_same(ours: Path, theirs: Path) -> None:
         assert (ours / log).read_text() == (theirs / log).read_text(), log
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 def assert_named(folder: Path, rank: int, pid: int, restarts: int) -> None:
     killed = rf"^launch: rank {rank} \(local rank {rank}, process {pid} on \S+\) was killed by SIGKILL; "
     assert re.search(killed + f"restart 1 of {restarts}$", said(folder), re.MULTILINE), said(folder)[-3000:]
@@ -176,23 +170,7 @@ def test_a_killed_rank_is_named_and_the_run_goes_on(tmp_path):
 
 def in_two_processes(folder: Path) -> None:
     """The toy without a launcher."""
-    assert in_two(lambda: main.run(toy(folder)[2:], killed_ranks_run.train)) == [0, 0]
-
-
-def in_two(function: Callable[[], int]) -> list[int]:
-    """Exit codes of two ranks; forked, because imports take longer than all the rest."""
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
-    pids = []
-    for rank in range(2):
-        pids.append(os.fork())
-        if not pids[-1]:
-            code = 99
-            try:
-                os.environ.update(address | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-                code = function()
-            finally:
-                os._exit(code)
-    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    assert in_ranks(2, lambda: main.run(toy(folder)[2:], killed_ranks_run.train)) == [0, 0]
 
 
 @pytest.mark.slow
@@ -421,7 +399,7 @@ def test_the_first_rank_of_a_machine_may_take_longer_than_others_wait(monkeypatc
         distributed.stop()
         return 0 if waited >= 3 else 1
 
-    assert in_two(build) == [0, 0]
+    assert in_ranks(2, build) == [0, 0]
 
 
 def test_ranks_that_do_not_start_are_named(monkeypatch):
