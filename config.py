@@ -199,8 +199,8 @@ class TrainArguments:
     """with several processes: ddp holds weights, gradients and optimizer in each; fsdp spreads them over all (FSDP2),
     with adamw, without fp16, PGD, AWP, SAM and child-tuning"""
     activation_checkpointing: bool = False
-    """keep of each layer what goes into it, and compute the rest once more for the gradients: a quarter to a third more
-    time, a fraction of the memory"""
+    """keep of each layer only what goes into it, and compute the rest once more for the gradients: less memory, about a
+    third more computation"""
 
 
 @dataclass

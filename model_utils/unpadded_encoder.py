@@ -126,7 +126,7 @@ def tiles_of(lengths: Tensor) -> Tiles:
 
 
 def rounded_up(length: int) -> int:
-    """To a number with BITS significant bits, or to a multiple of 8: 3 % more at most, of 100 or longer."""
+    """To a number with BITS significant bits, or to a multiple of 8: of 256 and longer 3 % more at most."""
     multiple = max(8, 2 ** (length.bit_length() - BITS))
     return -(-length // multiple) * multiple
 

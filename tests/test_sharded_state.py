@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.checkpoint import check
 from tests.test_distributed import torchrun
 from tests.tiny import tiny_model
 from trainer import distributed
@@ -32,25 +33,10 @@ def state_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {"optimizer": optimizer.state_dict(), "rng": [torch.arange(5), {"place": None, "name": "a"}], "steps": 3}
 
 
-def assert_same(found: Any, expected: Any, name: str = "state") -> None:
-    if isinstance(expected, torch.Tensor):
-        assert found.dtype == expected.dtype and torch.equal(found, expected), name
-    elif isinstance(expected, dict):
-        assert found.keys() == expected.keys(), name
-        for key, value in expected.items():
-            assert_same(found[key], value, f"{name}.{key}")
-    elif isinstance(expected, list | tuple):
-        assert len(found) == len(expected), name
-        for number, value in enumerate(expected):
-            assert_same(found[number], value, f"{name}.{number}")
-    else:
-        assert found == expected, name
-
-
 def test_a_process_alone_reads_what_it_wrote(tmp_path: Path) -> None:
     state = state_of(started_optimizer(spread=False))
     save_shards(tmp_path / "trainer", state)
-    assert_same(load_shards(tmp_path / "trainer"), state)
+    check(load_shards(tmp_path / "trainer"), state, "state")
     assert not [path for path in (tmp_path / "trainer").iterdir() if path.suffix not in (".safetensors", ".json")]
 
 
@@ -72,7 +58,7 @@ def test_any_number_of_processes_reads_what_any_number_wrote(tmp_path: Path, bef
     write = torchrun(before, "-m", "tests.test_sharded_state", "write", str(tmp_path / "trainer"))
     assert write.returncode == 0, write.stderr[-3000:]
     expected = state_of(started_optimizer(spread=False))
-    assert_same(load_shards(tmp_path / "trainer"), expected)
+    check(load_shards(tmp_path / "trainer"), expected, "state")
     for after in (2, 3, 4):
         read = torchrun(after, "-m", "tests.test_sharded_state", "read", str(tmp_path / "trainer"))
         assert read.returncode == 0, read.stderr[-3000:]
@@ -94,4 +80,4 @@ if __name__ == "__main__":  # under torchrun, see above
             assert {key for key, value in first.items() if is_spread(value)} == ({*first} - {"step"} if like else set())
             whole = gathered(found)
             if distributed.rank() == 0:
-                assert_same(whole, state_of(started_optimizer(spread=False)))
+                check(whole, state_of(started_optimizer(spread=False)), "state")
