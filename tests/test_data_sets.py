@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import main
+from tests.processes import torchrun
 from tests.sample_job import arguments, read
-from tests.test_distributed import torchrun
 
 TASKS = [
     {"name": "intent", "kind": "sequence_classification", "label_column": "intent"},

@@ -1,9 +1,6 @@
 """Two gloo processes do exactly what one process with twice the accumulation does."""
 
 import json
-import os
-import subprocess
-import sys
 from functools import partial
 from typing import Any
 
@@ -16,19 +13,6 @@ from tests.processes import in_ranks
 from tests.tiny import tiny_model, tiny_trainer
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
-
-
-def torchrun(processes, *arguments, timeout=240):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc_per_node={processes}",
-        *arguments,
-    ]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
 
 
 @pytest.mark.parametrize(("parallel", "use_fgm", "compiled"), [

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.checkpoint import check
-from tests.test_distributed import torchrun
+from tests.processes import torchrun
 from tests.tiny import tiny_model
 from trainer import distributed
 from trainer.checkpoint import CheckpointError, SaveError

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from config import TRICKS, WHOLE_TRICKS, Arguments, chosen_tricks
-from tests.test_distributed import torchrun
+from tests.processes import torchrun
 from tests.tiny import tiny_model, tiny_trainer
 from trainer import distributed
 from trainer.sharding import shard

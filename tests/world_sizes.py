@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from tests.test_distributed import torchrun
+from tests.processes import torchrun
 from tests.tiny import tiny_model, tiny_trainer
 from trainer import distributed
 from trainer.sharding import shard

@@ -12,7 +12,6 @@ that takes a second.
 """
 
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -69,19 +68,14 @@ def evaluation(model: Any) -> Iterator[None]:
 
 @contextmanager
 def whole(model: nn.Module) -> Iterator[None]:
-    """All weights on each rank: any rank may then read them, or call the model by itself."""
+    """All weights on each rank, which may then call the model by itself."""
     parts: list[Any] = [module for module in model.modules() if distributed.is_sharded(module)]
-    hooks = [(module, module._state_dict_pre_hooks) for module in model.modules() if parts]
     for part in parts:
         part.unshard()
         part.set_reshard_after_forward(False, recurse=False)
-    for module, _ in hooks:  # those of FSDP2 would spread the weights again for each state_dict
-        module._state_dict_pre_hooks = OrderedDict()
     try:
         yield
     finally:
-        for module, own in hooks:
-            module._state_dict_pre_hooks = own
         for part in parts:
             part.reshard()
             part.set_reshard_after_forward(part is not model, recurse=False)
