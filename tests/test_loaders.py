@@ -437,7 +437,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
     peak(write_numbered(tmp_path / "first.jsonl", 100))  # what is allocated once
     small = peak(write_numbered(tmp_path / "small.jsonl", 2_000))
     large = peak(write_numbered(tmp_path / "large.jsonl", 32_000))  # 16 times: as many numbers fall outside the domain
-    assert large < 1.03 * small
+    assert large - small < 30_000 / 2  # bytes: the 30,000 further records take less than half a byte each
 
 
 RESIDENT = """

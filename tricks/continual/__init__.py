@@ -1,0 +1,42 @@
+"""Approaches to continual learning, one file each: the file name is the option, `Approach` is the class in it.
+
+A model is trained on one task after the other. An approach says what keeps it from forgetting the earlier ones. All
+members are optional (`task` has `name`, `head` and `classes`, the class numbers it brings to the head or None; `model`
+has an `encoder` and `heads`, batches are those of data_loader/task_batches.py):
+
+    begin_task(model, task)              before the optimizer for a task is made: may freeze, copy, add parameters
+    extra_loss(model, batch, output)     added to the mean loss of a training batch; output has `logits` by head and
+                                         `hidden_states`
+    before_step(model, autocast)         right before an update: may change the gradients; forward passes of its own
+                                         run inside autocast()
+    end_task(model, task, gradients)     with the weights that are kept. gradients(n) yields n times, after it has added
+                                         the gradient of one sample's summed loss, without dropout
+    select(model, task)                  before a task is trained further or evaluated: puts in what belongs to it
+    state_dict(), load_state_dict(state) of tensors, numbers and texts in dicts and lists: all that it needs to go on
+    TRAINS                               "in turn" (where absent), "together" (all tasks at once) or "apart" (a model
+                                         for each)
+    PEFT                                 options of the peft library: adapters are trained instead of the encoder
+
+Its parameters are the user's options, and of these tools those that it names:
+
+    buffer                               a Buffer (buffer.py), whose options the user gives beside
+    collate                              samples -> batches on the device, one or more, each with its `samples`
+    divergence                           (head, logits, other logits, labels) -> sum over items
+    seed                                 of whatever it draws
+"""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+PARTS = ("buffer",)  # files that are no approach but used by some
+
+
+def approach_names() -> list[str]:
+    here = Path(__file__).parent
+    return sorted(p.stem for p in here.glob("*.py") if not p.stem.startswith("_") and p.stem not in PARTS)
+
+
+def approach_class(name: str) -> Any:
+    """The class `Approach` of <name>.py; name: one of `approach_names`."""
+    return importlib.import_module(f"{__name__}.{name}").Approach
