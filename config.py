@@ -30,7 +30,7 @@ STREAMABLE = (".jsonl", ".ndjson", ".txt")
 SETTLED = (
     *("seed", "text_column", "text_pair_column", "choices_column", "prompt", "tag_scheme"),
     *("max_length", "stride", "max_target_length", "eval_ratio", "test_ratio", "debug"),
-    *("group_column", "folds", "fold", "few_shot", "batch_tokens"),
+    *("group_column", "folds", "fold", "few_shot", "train_samples", "classes", "batch_tokens"),
     *("mixing", "mixing_temperature", "balanced_sampling", "group_by_length", "loss_weighting"),
     *("model_name_or_path", "scratch_vocab_size", "extra_tokens", "shared_layers", "freeze_layers", "peft"),
     *("lr", "head_lr", "layer_decay", "optimizer", "weight_decay", "warmup_ratio", "warmup_steps"),
@@ -104,6 +104,10 @@ class DataArguments:
     """which fold is evaluated, counted from 0"""
     few_shot: int = 0
     """train on so many records of each label; 0 = all"""
+    train_samples: int = 0
+    """train on so many records; 0 = all"""
+    classes: list[str] = field(default_factory=list)
+    """train and evaluate only on records with these labels, of the first task with one label per record; empty = all"""
     max_length: int = 128
     """longest input in sub-words, special tokens included; longer ones are cut, lost gold labels count as missed"""
     stride: int = 0
@@ -576,8 +580,8 @@ def check_tasks(tasks: list[dict[str, Any]]) -> None:
 
 DATA_SET = (  # options that a data set may have for itself
     *("train_file", "eval_file", "test_file", "predict_file", "eval_ratio", "test_ratio", "text_column"),
-    *("text_pair_column", "choices_column", "prompt", "group_column", "few_shot", "tag_scheme", "on_bad_record"),
-    *("batch_size", "eval_batch_size"),
+    *("text_pair_column", "choices_column", "prompt", "group_column", "few_shot", "train_samples", "classes"),
+    *("tag_scheme", "on_bad_record", "batch_size", "eval_batch_size"),
 )
 
 
@@ -597,6 +601,8 @@ def fits(value: Any, annotation: Any) -> bool:
     """Whether a value is of the type of an option of DATA_SET."""
     if get_origin(annotation) is Literal:
         return value in get_typing_args(annotation)
+    if get_origin(annotation) is list:
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
     if get_typing_args(annotation):  # str | None
         return value is None or isinstance(value, str)
     return isinstance(value, int | float if annotation is float else annotation) and not isinstance(value, bool)
@@ -643,7 +649,9 @@ def check_data_options(values: Mapping[str, Any], data_set: str | None = None) -
     need(in_all < 1, "eval_ratio", "eval_ratio + test_ratio must stay below 1")
     for name in ("eval_file", "test_ratio"):
         need(not (values["folds"] and values[name]), "folds", f"cuts train_file by itself; leave {name} out")
-    need(values["few_shot"] >= 0, "few_shot", "must not be negative")
+    for name in ("few_shot", "train_samples"):
+        need(values[name] >= 0, name, "must not be negative")
+    need(not (values["few_shot"] and values["train_samples"]), "few_shot", "give this or train_samples, not both")
     once = values["prompt"].count("{text}") == 1
     need(once, "prompt", "must have {text} in it once, which stands for the text")
 

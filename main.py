@@ -36,7 +36,7 @@ from logging_config import setup_logging
 
 logger = logging.getLogger("main")
 # how a data set is read
-COLUMNS = ("text_column", "text_pair_column", "choices_column", "prompt", "group_column", "tag_scheme")
+COLUMNS = ("text_column", "text_pair_column", "choices_column", "prompt", "group_column", "classes", "tag_scheme")
 
 
 @dataclass
@@ -67,6 +67,8 @@ class Job:
     """whether the encoder works on real sub-words alone"""
     monitor: tuple[str, bool] = ("", False)
     """the metric that chooses the best state, and whether lower is better"""
+    collators: Callable[[Any, str], Any] = lambda collate, name: collate
+    """(collate, name of the data set) -> what makes its batches"""
     callbacks: list[Any] = field(default_factory=list)
     """callbacks of the trainer beside its own, see trainer/monitor.py"""
 
@@ -146,7 +148,7 @@ def build_data(job: Job) -> None:
             job.options[options["name"]] = options
             job.data[options["name"]] = build.read_data(
                 files, labels, **{name: options[name] for name in COLUMNS}, on_bad_record=options["on_bad_record"],
-                plan=SplitPlan(shares, args.seed, args.folds, args.fold, options["few_shot"]),
+                plan=SplitPlan(shares, args.seed, args.folds, args.fold, options["few_shot"], options["train_samples"]),
                 cache_dir=args.cache_dir, limit=64 if args.debug else None,
             )  # fmt: skip
     data = list(job.data.values())
@@ -327,8 +329,9 @@ def build_collator(job: Job, name: str) -> Any:
     from data_loader.collate import Collator
 
     levels = {label.task: label.level for label in job.data[name].schema.labels}
-    return Collator(job.tokenizer.pad_token_id, levels, padding_side="left" if job.causal else "right",
-                    real_places=job.unpadded and job.device.type != "cpu")  # fmt: skip
+    collate = Collator(job.tokenizer.pad_token_id, levels, padding_side="left" if job.causal else "right",
+                       real_places=job.unpadded and job.device.type != "cpu")  # fmt: skip
+    return job.collators(collate, name)
 
 
 def build_trainer(job: Job, model: Any, **options: Any) -> Any:

@@ -7,7 +7,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
@@ -181,6 +181,7 @@ def read_data(
     tag_scheme: str = "iob2",
     on_bad_record: Literal["error", "skip"] = "error",
     group_column: str | None = None,
+    classes: Collection[str] = (),
     plan: SplitPlan | None = None,
     cache_dir: str | Path = "cache",
     limit: int | None = None,
@@ -196,6 +197,8 @@ def read_data(
         tag_scheme: of word-level tags in the files; see tag_schemes.py. Everything behind knows IOB2 only.
         on_bad_record: "skip" leaves wrong records out, with a warning per file; else the first one is an error.
         group_column: records with the same value in it stay in one part.
+        classes: only records with these labels, of the first task with one label per record, are in "train", "eval" and
+            "test"; none: all.
         plan: what is split off the training file, and how much of it is used.
         cache_dir: folder of encoded data sets.
         limit: only the first so many records of each file.
@@ -207,17 +210,37 @@ def read_data(
     for part, file in files.items():
         gold: Literal["required", "optional"] = "optional" if part == "predict" else "required"
         scans[part] = check_file(file, partial(open_source, file), schema, gold, limit, on_bad_record)
-    indices = {part: list(found.kept) for part, found in scans.items() if found.skipped}
+    chosen = {part: places_of(files[part], found, () if part == "predict" else classes)
+              for part, found in scans.items()}  # fmt: skip
+    indices = {part: [scans[part].kept[i] for i in places] for part, places in chosen.items()
+               if len(places) < scans[part].num_records}  # fmt: skip
     data = Data(schema, scans, dict(files), indices, cache_dir, limit)
     if plan and "train" in files:
+        found, places = scans["train"], chosen["train"]
         try:
-            parts = plan.parts(scans["train"].strata, scans["train"].groups or None)
+            parts = plan.parts(chosen_of(found.strata, places), chosen_of(found.groups, places) or None)
         except ValueError as error:
             raise DataError(files["train"], str(error)) from error
-        kept = scans["train"].kept
-        data.indices |= {part: [kept[i] for i in numbers] for part, numbers in parts.items()}
+        data.indices |= {part: [found.kept[places[i]] for i in numbers] for part, numbers in parts.items()}
         data.sources |= dict.fromkeys(parts, files["train"])
     return data
+
+
+def places_of(file: str, found: DataInfo, classes: Collection[str]) -> Sequence[int]:
+    """Places of the records with one of the classes among the good ones; all where there are no classes."""
+    if not classes:
+        return range(len(found.strata))
+    places = [place for place, label in enumerate(found.strata) if label in classes]
+    missing = sorted({*classes} - {label for label in found.strata.labels if isinstance(label, str)})
+    if missing:
+        right = "they are labels of the first task with one label per record"
+        raise DataError(file, f"no record has the class {missing[0]!r}; {right}", "classes")
+    return places
+
+
+def chosen_of(values: Sequence[Any], places: Sequence[int]) -> Sequence[Any]:
+    """The values at some places, or all of them as they are."""
+    return values if len(places) == len(values) or not values else [values[place] for place in places]
 
 
 def settle_labels(data: Sequence[Data], tasks: Sequence[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Which records of a training file are trained on, and which are held out: shares, folds, groups, a few of each label.
+"""Which records of a training file are trained on, and which are held out: shares, folds, groups, a few records.
 
     plan = SplitPlan(shares={"eval": 0.1}, seed=42, few_shot=8)
     parts = plan.parts(labels)                 # {"train": [...], "eval": [...]}
@@ -8,6 +8,8 @@ Copy it with splits.py, multilabel_splits.py, grouped_splits.py, folds.py, few_s
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from .few_shot import few_shot
 from .folds import folds, held_out
@@ -31,6 +33,8 @@ class SplitPlan:
     """which one, counted from 0"""
     few_shot: int = 0
     """records of each label that stay in "train"; 0 = all"""
+    train_samples: int = 0
+    """records that stay in "train"; 0 = all. A larger number contains the records of a smaller one"""
 
     def parts(self, labels: Labels, groups: Sequence[Hashable] | None = None) -> dict[str, list[int]]:
         """
@@ -45,6 +49,10 @@ class SplitPlan:
         if self.few_shot:
             train = parts.get("train", range(len(labels)))
             parts["train"] = [train[n] for n in few_shot([labels[n] for n in train], self.few_shot, self.seed)]
+        train = parts.get("train", range(len(labels)))
+        if 0 < self.train_samples < len(train):
+            drawn = np.random.RandomState(self.seed % 2**32).permutation(len(train))[: self.train_samples]
+            parts["train"] = sorted(train[n] for n in drawn.tolist())
         return parts
 
     def held_out(self, labels: Labels, groups: Sequence[Hashable] | None) -> dict[str, list[int]]:

@@ -11,6 +11,7 @@ A saved folder:
     labels.json        label names by task
 """
 
+import hashlib
 import inspect
 import json
 from collections.abc import Mapping, Sequence
@@ -121,6 +122,19 @@ class MultiTaskModel(nn.Module):
         zero = torch.zeros((), dtype=torch.int64)
         return {t: head.num_items(labels[t]) if t in labels else zero for t, head in self.heads.items()}
 
+    def add_head(self, task: Mapping[str, Any], seed: int) -> None:
+        """A head for one more task, on the encoder's device. Raises ModelError.
+
+        Args:
+            task: {name, kind, labels, loss_weight?, …options of the head}.
+            seed: of its weights, which follow from this and the name alone, whenever it is added.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed} {task['name']}".encode()).digest()[:8]))
+            head = head_of(task, self.encoder.config.hidden_size)
+        self.heads[task["name"]] = head.to(self.encoder.device)
+        self.loss_weights[task["name"]] = float(task.get("loss_weight", 1.0))
+
     def save_pretrained(
         self, folder: str | Path, weights: Mapping[str, torch.Tensor] | None = None, **extra: Any
     ) -> None:
@@ -182,13 +196,16 @@ def build_model(
     encoder: Any, tasks: Sequence[Mapping[str, Any]], shared_layers: int = 0, uncertainty: bool = False
 ) -> MultiTaskModel:
     """Heads from task descriptions {name, kind, labels, loss_weight?, …options of the head}. Raises ModelError."""
-    heads: dict[str, nn.Module] = {}
-    for task in tasks:
-        check_name(task["name"])
-        options = {k: v for k, v in task.items() if k not in ("name", "kind", "labels", "loss_weight")}
-        heads[task["name"]] = build_head(task["kind"], encoder.config.hidden_size, list(task["labels"]), options)
+    heads = {task["name"]: head_of(task, encoder.config.hidden_size) for task in tasks}
     weights = {task["name"]: task.get("loss_weight", 1.0) for task in tasks}
     return MultiTaskModel(encoder, heads, weights, shared_layers, uncertainty)
+
+
+def head_of(task: Mapping[str, Any], hidden_size: int) -> nn.Module:
+    """The head that a task description asks for. Raises ModelError."""
+    check_name(task["name"])
+    options = {k: v for k, v in task.items() if k not in ("name", "kind", "labels", "loss_weight")}
+    return build_head(task["kind"], hidden_size, list(task["labels"]), options)
 
 
 def check_name(task: str) -> None:

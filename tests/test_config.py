@@ -136,7 +136,7 @@ def test_every_option_has_help_and_the_set_of_options_is_deliberate():
     source = (ROOT / "config.py").read_text(encoding="utf-8")
     for field in dataclasses.fields(Arguments):
         assert f"    {field.name}: " in source
-    assert len(dataclasses.fields(Arguments)) == 131
+    assert len(dataclasses.fields(Arguments)) == 133
 
 
 def test_the_configs_of_the_repository_are_valid(monkeypatch):
@@ -210,6 +210,9 @@ WRONG_DATA_SETS = {
     "shares": ({"name": "b", "test_ratio": 0.9}, "datasets[1]: eval_ratio: eval_ratio + test_ratio must stay below 1"),
     "folds": ({"name": "b", "eval_file": "sample:joint"}, "datasets[1]: folds: cuts train_file by itself; leave eval_"),
     "few-shot": ({"name": "b", "few_shot": -1}, "datasets[1]: few_shot: must not be negative"),
+    "few": ({"name": "b", "few_shot": 2, "train_samples": 9}, "datasets[1]: few_shot: give this or train_samples, not"),
+    "no list": ({"name": "b", "classes": "x"}, "datasets[1]: classes: 'x' is no value of --classes"),
+    "numbers": ({"name": "b", "classes": [1]}, "datasets[1]: classes: [1] is no value of --classes"),
     "prompt": ({"name": "b", "prompt": "Say it"}, "datasets[1]: prompt: must have {text} in it once, which stands for"),
     "unknown task": ({"name": "b", "tasks": ["slot"]}, "datasets[1]: no task 'slot'; there are intent, slots"),
     "unknown column": ({"name": "b", "label_columns": {"x": "y"}}, "datasets[1]: no task 'x'; there are intent, slots"),

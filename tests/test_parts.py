@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,17 @@ def test_the_plan_takes_the_splitter_that_fits():
     whole = SplitPlan(shares, 1).parts(LABELS)
     assert some["eval"] == whole["eval"] and set(some["train"]) < set(whole["train"])
     assert Counter(LABELS[n] for n in some["train"]) == {"a": 2, "b": 2, "c": 2}
+
+
+def test_a_number_of_training_samples():
+    shares = {"eval": 0.25}
+    whole, *some = (SplitPlan(shares, 1, train_samples=n).parts(LABELS) for n in (0, 20, 10))
+    assert [len(parts["train"]) for parts in some] == [20, 10] and all(parts["eval"] == whole["eval"] for parts in some)
+    assert set(some[1]["train"]) < set(some[0]["train"]) < set(whole["train"])
+    assert SplitPlan(train_samples=len(LABELS)).parts(LABELS) == {}
+    found = Counter(n for seed in range(400) for n in SplitPlan(seed=seed, train_samples=12).parts(LABELS)["train"])
+    chi_square = sum((found[n] - 100) ** 2 / (100 * 0.75) for n in range(len(LABELS)))
+    assert chi_square < 82, "each record is as likely as the others: 47 degrees of freedom, p = 0.001"
 
 
 @pytest.fixture(scope="module")
@@ -77,12 +89,30 @@ def test_few_shot_trains_on_a_few_and_evaluates_on_all(file, tmp_path):
     assert set(info["train"]["labels"]["intent"].values()) == {2} and info["eval"]["records"] == 100
 
 
-MISTAKES: dict[str, tuple[dict[str, float], str]] = {
+def test_records_of_some_classes(file, tmp_path):
+    """They are those that a file of these records alone gives; the head knows all labels."""
+    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    labels = sorted({record["intent"] for record in records})
+    chosen = [n for n, record in enumerate(records) if record["intent"] in labels[:2]]
+    options = {"classes": json.dumps(labels[:2]), "eval_ratio": 0.2, "test_file": file, "train_samples": 30}
+    assert main.run(job(file, tmp_path / "out", **options)) == 0
+    parts = read(tmp_path / "out" / "splits.json")
+    shares = stratified_split([records[n]["intent"] for n in chosen], {"eval": 0.2}, 42)
+    assert parts["eval"] == [chosen[n] for n in shares["eval"]] and parts["test"] == chosen
+    assert len(parts["train"]) == 30 and set(parts["train"]) < {chosen[n] for n in shares["train"]}
+    assert read(tmp_path / "out" / "best" / "labels.json")["intent"] == labels
+    info = read(tmp_path / "out" / "dataset_info.json")
+    assert info["test"]["labels"]["intent"].keys() == set(labels[:2])
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "one fold": ({"folds": 1}, "folds: must be at least 2, or 0 for none"),
     "fold too many": ({"folds": 3, "fold": 3}, "fold: is counted from 0; of 3 the last is 2"),
     "fold without folds": ({"fold": 1}, "fold: is counted from 0"),
     "two ways": ({"folds": 3, "test_ratio": 0.1}, "folds: cuts train_file by itself; leave test_ratio out"),
     "negative": ({"few_shot": -1}, "few_shot: must not be negative"),
+    "two numbers": ({"few_shot": 1, "train_samples": 1}, "few_shot: give this or train_samples, not both"),
+    "no class": ({"classes": '["nothing"]'}, "all.jsonl: classes: no record has the class 'nothing'; they are labels"),
     "too many": ({"folds": 500}, "all.jsonl: 500 folds are too many for 400 records"),
 }
 
