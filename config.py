@@ -373,7 +373,7 @@ TRICKS = [f.name for f in dataclasses.fields(TrickArguments)]
 class Arguments(RunArguments, TrickArguments, TrainArguments, ModelArguments, DataArguments):
     """All arguments in one flat object; the groups only order the help text."""
 
-    GROUPS: ClassVar = (DataArguments, ModelArguments, TrainArguments, TrickArguments, RunArguments)
+    GROUPS: ClassVar[Any] = (DataArguments, ModelArguments, TrainArguments, TrickArguments, RunArguments)
     HIDDEN: ClassVar[Sequence[str]] = ()
     """names that stay at their defaults and are no options"""
 
@@ -604,7 +604,7 @@ def fits(value: Any, annotation: Any) -> bool:
     if get_origin(annotation) is list:
         return isinstance(value, list) and all(isinstance(each, str) for each in value)
     if get_typing_args(annotation):  # str | None
-        return value is None or isinstance(value, str)
+        return value is None or fits(value, get_typing_args(annotation)[0])
     return isinstance(value, int | float if annotation is float else annotation) and not isinstance(value, bool)
 
 

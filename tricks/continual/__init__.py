@@ -26,6 +26,8 @@ Its parameters are the user's options, and of these tools those that it names:
 """
 
 import importlib
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +42,34 @@ def approach_names() -> list[str]:
 def approach_class(name: str) -> Any:
     """The class `Approach` of <name>.py; name: one of `approach_names`."""
     return importlib.import_module(f"{__name__}.{name}").Approach
+
+
+class ApproachError(ValueError):
+    """Options that do not fit."""
+
+    exit_code = 2
+
+
+def build_approach(name: str, options: Mapping[str, Any], tools: Mapping[str, Any]) -> Any:
+    """The approach with the user's options. Raises ApproachError.
+
+    Args:
+        tools: collate, divergence and seed; a buffer is made here, of the options buffer_size and class_balanced.
+    """
+    cls, options = approach_class(name), dict(options)
+    named = [] if cls.__init__ is object.__init__ else list(inspect.signature(cls).parameters)
+    used = {tool: value for tool, value in tools.items() if tool in named}
+    known = [option for option in named if option not in ("buffer", *tools)]
+    if "buffer" in named:
+        known += ["buffer_size", "class_balanced"]
+    if unknown := [option for option in options if option not in known]:
+        takes = f"it takes {', '.join(known)}" if known else "it takes none"
+        raise ApproachError(f"arguments: approaches: {name} has no option {unknown[0]!r}; {takes}")
+    try:
+        if "buffer" in named:
+            size, balanced = options.pop("buffer_size", 500), options.pop("class_balanced", False)
+            buffer = importlib.import_module(f"{__name__}.buffer").Buffer
+            used["buffer"] = buffer(size, class_balanced=balanced, seed=tools["seed"])
+        return cls(**options, **used)
+    except (TypeError, ValueError) as error:
+        raise ApproachError(f"arguments: approaches: {name}: {error}") from error

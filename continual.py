@@ -1,0 +1,562 @@
+"""Continual learning: one task after the other, in any order, by any approach; what is forgotten is measured.
+
+    python continual.py --config configs/continual/jd21_5.yaml [--approaches '[sequential, ewc]' --seeds 3 …]
+
+The rooms are wired by the functions of main.py. Each run (an approach, an order, a seed) has a folder of its own; the
+same command goes on where it stopped, and where it is started several times at once, the runs are shared out.
+
+    <output_dir>/<approach>/order-1/seed-1/
+        settings.json  dataset_info.json  results.json    the scores of all tasks before the first and after each
+        tasks/1-liquor/            log, metrics, last/ and best/ of its training
+        tasks/1-liquor/learnt/     the model after it and what the approach keeps; the next task starts from here
+    <output_dir>/continual.md …    tables and pictures of all runs, see experiments/continual_report.py
+
+docs/continual.md has a worked example, and says how to add an approach.
+"""
+
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import main
+from config import check_resume, require, seed_everything
+from experiments.task_list import FREE, ContinualArguments, Plan, Task, get_args, plans
+
+logger = logging.getLogger("continual")
+
+
+@dataclass
+class Run:
+    """What the functions below share, of one run."""
+
+    plan: Plan
+    job: main.Job
+    """of all tasks together"""
+    tasks: list[Task]
+    """in the order of training"""
+    folder: Path
+    tokenizer: Mapping[str, bytes]
+    """its files"""
+    rows: list[dict[str, Any]]
+    """scores of the tasks before the first and after each"""
+    approach: Any = None
+    model: Any = None
+    collates: dict[str, Any] = field(default_factory=dict)
+    """name of a task -> features to batch"""
+
+    @property
+    def stages(self) -> list[list[Task]]:
+        """What is learnt at once, in turn."""
+        return [self.tasks] if trains(self.approach) == "together" else [[task] for task in self.tasks]
+
+
+def trains(approach: Any) -> str:
+    return getattr(approach, "TRAINS", "in turn")
+
+
+def continual(argv: list[str] | None) -> None:
+    args, sequence = get_args(argv)
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    require(alone, "continual.py", "is one process; start the same command several times, and the runs are shared out")
+    todo = plans(args, sequence)
+    for plan in todo:
+        build_approach(plan)  # names mistakes before anything begins
+    if args.check:
+        print(json.dumps(main.figures(build_job(args, sequence, todo[0])), ensure_ascii=False, indent=1))
+        return
+    for plan in todo:
+        carry_out(args, sequence, plan)
+    from experiments.continual_report import write_report
+
+    print(write_report(args.output_dir))
+
+
+def carry_out(args: ContinualArguments, sequence: Sequence[Task], plan: Plan) -> None:
+    """One run, or what is left of it; not if another process is at it."""
+    from trainer.checkpoint import read_json
+    from trainer.lock import OutputError, owned
+
+    folder = Path(args.output_dir, plan.place)
+    try:
+        with owned(folder):
+            results = read_json(folder / "results.json") if (folder / "results.json").exists() else {"rows": []}
+            if results.get("finished"):
+                check_settings(folder, settings(asdict(replace(args, seed=plan.seed)), plan))
+                return
+            run = begin(args, sequence, plan, folder, results["rows"])
+            learn_all(run)
+    except OutputError as error:
+        logger.info("left to another process: %s", error)
+
+
+def begin(
+    args: ContinualArguments, sequence: Sequence[Task], plan: Plan, folder: Path, rows: list[dict[str, Any]]
+) -> Run:
+    """Check everything; the first thing that is written are the settings."""
+    from trainer.checkpoint import write_json
+
+    job = build_job(args, sequence, plan)
+    by_name = {task.name: with_classes(task, job) for task in sequence}
+    run = Run(plan, job, [by_name[name] for name in plan.order], folder, main.tokenizer_files(job), rows,
+              build_approach(plan))  # fmt: skip
+    job.args.peft = getattr(run.approach, "PEFT", {})
+    sums = {f"{part}_data": job.data.checksums(part) for part in ("train", "eval", "test")}
+    now = settings(job.given, plan) | sums
+    check_settings(folder, now)
+    check_metrics(run)
+    write_json(folder / "settings.json", now)
+    write_json(folder / "dataset_info.json", main.figures(job))
+    return run
+
+
+def build_job(args: ContinualArguments, sequence: Sequence[Task], plan: Plan) -> main.Job:
+    """With the data of all tasks, whose batches say what task they are of."""
+    from data_loader.task_batches import TaskCollator
+    from model_utils.encoder import locate
+
+    heads = {task.name: task.head for task in sequence}
+    args = replace(deepcopy(args), seed=plan.seed, output_dir=str(Path(args.output_dir, plan.place)))
+    job = main.start_job(args)
+    args.model_name_or_path = locate(args.model_name_or_path)
+    path = args.model_name_or_path
+    trained = Path(path, "labels.json").is_file()
+    require(not trained, "model_name_or_path", f"a sequence starts without heads; give {path}/encoder")
+    job.tasks = args.tasks
+    job.collators = lambda collate, name: TaskCollator(collate, name, heads[name])
+    main.build_data(job)
+    for task in sequence:
+        scored = task.name in job.data.having("test") + job.data.having("eval")
+        require(scored, "task_list", f"{task.name} has no test or evaluation data; give test_file, or eval_ratio")
+    return job
+
+
+def with_classes(task: Task, job: main.Job) -> Task:
+    """With the numbers of its classes, where it has only some of its head's."""
+    labels, own = spec_of(job, task.head)["labels"], job.options[task.name]["classes"]
+    return replace(task, classes=tuple(labels.index(label) for label in own) or None)
+
+
+def settings(given: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    """What may not differ when a run goes on."""
+    values = {name: value for name, value in given.items() if name not in (*FREE, "groups")}
+    return json.loads(json.dumps(values | {"approach": plan.approach, "order": plan.order}))
+
+
+def check_settings(folder: Path, now: Mapping[str, Any]) -> None:
+    """Raises ConfigError if the run in the folder is another one."""
+    from trainer.checkpoint import read_json
+
+    file = folder / "settings.json"
+    if file.exists():
+        check_resume(read_json(file), now, folder, settled=now.keys())
+
+
+def build_approach(plan: Plan, run: Any = None) -> Any:
+    """run: what it works on; None: only to see whether its options fit."""
+    from tricks.continual import build_approach
+
+    name, options = plan.approach["name"], {key: value for key, value in plan.approach.items() if key != "name"}
+    tools = {"collate": partial(batches_of, run), "divergence": partial(divergence, run), "seed": plan.seed}
+    return build_approach(name, options, tools)
+
+
+def batches_of(run: Run, samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Samples of earlier tasks as batches: those of one head and one form together."""
+    from trainer.device import to_device
+
+    heads = {task.name: task.head for task in run.tasks}
+    groups: dict[Any, list[dict[str, Any]]] = {}
+    for sample in samples:
+        groups.setdefault((heads[sample["task"]], *sorted(sample)), []).append(sample)
+    return [
+        to_device(collate_of(run, group[0]["task"]).collate(group) | {"samples": group}, run.job.device)
+        for group in groups.values()
+    ]
+
+
+def collate_of(run: Run, name: str) -> Any:
+    if name not in run.collates:
+        run.collates[name] = main.build_collator(run.job, name)
+    return run.collates[name]
+
+
+def divergence(run: Run, head: str, logits: Any, others: Any, labels: Any) -> Any:
+    return run.model.heads[head].divergence(logits, others, labels)
+
+
+# ------------------------------------------------------------------- learning
+
+
+def learn_all(run: Run) -> None:
+    """All tasks, from the first one that is not learnt."""
+    learnt = max((n for n in range(1, len(run.stages) + 1) if (stage(run, n) / "learnt").is_dir()), default=0)
+    run.rows[learnt + 1 :] = []
+    for number in range(learnt + 1, len(run.stages) + 1):
+        tidy(run, number - 1)
+        learn(run, number)
+    tidy(run, len(run.stages))
+    write_results(run, finished=True)
+
+
+def stage(run: Run, number: int) -> Path:
+    """The folder of a task, or of all where they are learnt at once; numbers count from 1."""
+    tasks = run.stages[number - 1]
+    width = len(str(len(run.stages)))
+    return run.folder / "tasks" / f"{number:0{width}}-{tasks[0].name if len(tasks) == 1 else 'all'}"
+
+
+def learn(run: Run, number: int) -> None:
+    """Train a task, score all of them, keep what the next one starts from."""
+    from trainer.run_folder import find_best, find_state
+
+    tasks, folder = run.stages[number - 1], stage(run, number)
+    state = find_state(folder, "auto")
+    load(run, number, state)
+    if not run.rows:
+        run.rows.append(row(run, 0, (), 0.0, evaluate(run, run.tasks)))
+        write_results(run)
+    job = view(run, tasks, folder)
+    job.folder, job.resumes = state, state is not None
+    main.check_run(job)
+    describe(run, number)
+    folder.mkdir(parents=True, exist_ok=True)
+    add_heads(run, tasks)
+    in_turn = trains(run.approach) == "in turn"
+    if in_turn:
+        tell(run, "begin_task", tasks[0])
+    clock = Clock()
+    options = training(run, job, partial(save, run, learnt_until(run, number)), clock)
+    main.train(job, run.model, options, partial(main.about_data, job))
+    restore(run, find_best(folder))
+    if in_turn:
+        tell(run, "end_task", tasks[0], partial(sample_gradients, run, job))
+    seconds = clock.seconds()
+    scored = tasks if trains(run.approach) == "apart" else run.tasks
+    after = len(run.tasks) if len(run.stages) == 1 else number
+    run.rows.append(row(run, after, tasks, seconds, evaluate(run, scored, select=True)))
+    tell(run, "select", tasks[-1])
+    logger.info("[AFTER %d/%d] %s", number, len(run.stages), scores(run))
+    write_results(run)
+    keep(run, number)
+
+
+def load(run: Run, number: int, state: Path | None) -> None:
+    """Model and approach as the task before left them, or the model from the middle of this one."""
+    from trainer.checkpoint import load_tree, newest_whole
+
+    before = None
+    if number > 1 and trains(run.approach) != "apart":
+        before = newest_whole(stage(run, number - 1) / "learnt")
+    start = state or before
+    job = replace(run.job, folder=start, resumes=start is not None, tasks=[t for t in run.job.tasks if is_text(t)])
+    seed_everything(run.plan.seed)
+    run.model = main.build_model(job)
+    run.job.unpadded = job.unpadded
+    run.approach = build_approach(run.plan, run)
+    if before is not None and hasattr(run.approach, "load_state_dict"):
+        run.approach.load_state_dict(load_tree(before / "approach.safetensors"))
+
+
+def is_text(task: Mapping[str, Any]) -> bool:
+    """Whether it is for a language model, which has its head from the start."""
+    from model_utils.heads import head_class
+
+    return head_class(task["kind"]).LABEL_LEVEL == "text"
+
+
+def view(run: Run, tasks: Sequence[Task], folder: Path) -> main.Job:
+    """The job of some tasks alone, with the options of an only one."""
+    from data_process.data_sets import DataSets
+
+    names = [task.name for task in tasks]
+    only = tasks[0] if len(tasks) == 1 else None
+    own: dict[str, Any] = {"output_dir": str(folder), "monitor": monitor(run, tasks)}
+    if only:
+        own |= {**only.options, "batch_size": run.job.options[only.name]["batch_size"]}
+    job = replace(
+        run.job, args=replace(run.job.args, **own), given=run.job.given | own,
+        data=DataSets({name: run.job.data[name] for name in names}),
+        options={name: run.job.options[name] for name in names}, callbacks=[],
+    )  # fmt: skip
+    job.given["groups"] = main.length_groups(job)
+    return job
+
+
+def monitor(run: Run, tasks: Sequence[Task]) -> str:
+    """The metric that chooses the best state: that of the tasks if they share a head, else the sum of the losses."""
+    heads = {task.head for task in tasks}
+    return f"{tasks[0].head}/{metric_of(run, tasks[0])}" if len(heads) == 1 else "loss"
+
+
+def metric_of(run: Run, task: Task) -> str:
+    from model_utils.heads import head_class
+
+    return task.metric or head_class(spec_of(run.job, task.head)["kind"]).MONITOR
+
+
+def training(run: Run, job: main.Job, save: Callable[..., None], clock: "Clock") -> dict[str, Any]:
+    """The Trainer's options, with the approach in its places."""
+    loader = main.build_train_loader(job)
+    evaluation = main.build_eval(job, "eval") if job.data.having("eval") else None
+    if evaluation:
+        job.monitor = main.choose_monitor(job, run.model, evaluation[1])
+    options = main.training_options(job, run.model, loader, evaluation, save)
+    step, approach = options["train_step"], run.approach
+    if hasattr(approach, "extra_loss"):
+        step.compute_loss = partial(with_extra, step.compute_loss, approach.extra_loss)
+    if hasattr(approach, "before_step"):
+        step.optimizer.register_step_pre_hook(lambda *_: approach.before_step(run.model, step.autocast))
+    step.stateful["clock"] = clock
+    if hasattr(approach, "state_dict"):
+        step.stateful["approach"] = approach
+    return options
+
+
+def with_extra(
+    compute_loss: Callable[..., Any],
+    extra_loss: Callable[..., Any],
+    model: Any,
+    batch: Mapping[str, Any],
+    num_items: Mapping[str, Any],
+) -> Any:
+    """The extra loss counts once per step: each micro-batch has the share of it that it has of the items."""
+    output = compute_loss(model, batch, num_items)
+    share = sum(model.heads[head].num_items(labels) / num_items[head] for head, labels in batch["labels"].items())
+    output.loss = output.loss + share * extra_loss(model, batch, output)
+    return output
+
+
+class Clock:
+    """Seconds of training, over restarts."""
+
+    def __init__(self) -> None:
+        self.before, self.started = 0.0, time.monotonic()
+
+    def seconds(self) -> float:
+        return self.before + time.monotonic() - self.started
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.before, self.started = state["seconds"], time.monotonic()
+
+
+def tell(run: Run, event: str, *arguments: Any) -> None:
+    """Call a member of the approach, if it has it."""
+    if hasattr(run.approach, event):
+        getattr(run.approach, event)(run.model, *arguments)
+
+
+def sample_gradients(run: Run, job: main.Job, samples: int) -> Iterator[None]:
+    """Adds the gradient of one training sample's summed loss after the other; which ones follows from the seed."""
+    import numpy as np
+
+    from data_loader.order import shuffled
+    from trainer.device import to_device
+
+    [name] = job.data
+    dataset, collate = main.build_part(job, name, "train"), collate_of(run, name)
+    heads = job.options[name]["tasks"]
+    run.model.to(job.device).eval()
+    for number in shuffled(np.arange(min(samples, len(dataset))), len(dataset), job.args.seed, 0).tolist():
+        batch = to_device(collate([dataset[number]]), job.device)
+        run.model({**batch, "tasks": heads}, dict.fromkeys(heads, 1)).loss.backward()
+        yield
+
+
+# ------------------------------------------------------------------------ heads
+
+
+def spec_of(job: main.Job, head: str) -> dict[str, Any]:
+    """The head's description among `tasks`, without the column."""
+    [spec] = [task for task in job.tasks if task["name"] == head]
+    return main.without(spec, "label_column")
+
+
+def add_heads(run: Run, tasks: Sequence[Task]) -> list[str]:
+    """Those that the model lacks; returns their names. Their weights follow from the seed and the name."""
+    missing = [head for head in dict.fromkeys(task.head for task in tasks) if head not in run.model.heads]
+    for head in missing:
+        run.model.add_head(spec_of(run.job, head), run.plan.seed)
+    return missing
+
+
+@contextmanager
+def all_heads(run: Run) -> Iterator[None]:
+    """For a while the model has the heads of later tasks, as they will be when these begin."""
+    added = add_heads(run, run.tasks)
+    try:
+        yield
+    finally:
+        for head in added:
+            del run.model.heads[head], run.model.loss_weights[head]
+
+
+# --------------------------------------------------------------------- measuring
+
+
+def evaluate(run: Run, tasks: Sequence[Task], select: bool = False) -> dict[str, dict[str, float]]:
+    """Name of a task -> its metrics on its test data (evaluation data where there is none).
+
+    select: the approach puts in what belongs to each task.
+    """
+    found = {}
+    with all_heads(run):
+        for task in tasks:
+            if select:
+                tell(run, "select", task)
+            job = view(run, [task], run.folder)
+            loader, references = main.build_eval(job, scored_part(job))
+            metrics = main.build_trainer(job, run.model).eval(loader, references)
+            own = f"{task.head}/"
+            found[task.name] = {name.removeprefix(own): v for name, v in metrics.items() if name.startswith(own)}
+    return found
+
+
+def scored_part(job: main.Job) -> str:
+    return "test" if job.data.having("test") else "eval"
+
+
+def check_metrics(run: Run) -> None:
+    """Raises MonitorError for a metric that an evaluation does not give, before anything is trained."""
+    from model_utils.multitask_model import head_of
+    from trainer.early_stopping import choose_monitor
+    from trainer.metrics import joint_metrics
+
+    for task in run.tasks:
+        job = view(run, [task], run.folder)
+        heads = {task.head: head_of(spec_of(job, task.head), hidden_size=8)}
+        part = scored_part(job)
+        gold = job.data.references(part, heads)(job.data.first_ids(part, 64))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a few records may be too alike for some metric
+            choose_monitor(job.args.monitor, heads, joint_metrics(heads, job.data.perfect(gold), gold))
+
+
+def scores(run: Run) -> str:
+    """The newest row for the log."""
+    row = run.rows[-1]["metrics"]
+    return " ".join(f"{task.name}={row[task.name][metric_of(run, task)]:.4f}" for task in run.tasks if task.name in row)
+
+
+def describe(run: Run, number: int) -> None:
+    """Say what comes and how much data there is."""
+    for task in run.stages[number - 1]:
+        sizes = ", ".join(f"{count} {part}" for part, count in records(run, task).items())
+        kind = spec_of(run.job, task.head)["kind"]
+        logger.info("[TASK %d/%d] %s: %s records; head %s (%s), metric %s", number, len(run.stages), task.name, sizes,
+                    task.head, kind, metric_of(run, task))  # fmt: skip
+
+
+def records(run: Run, task: Task) -> dict[str, int]:
+    data = run.job.data[task.name]
+    return {part: len(data.numbers(part)) for part in data.sources}
+
+
+def write_results(run: Run, finished: bool = False) -> None:
+    """results.json, whole or not at all."""
+    from model_utils.heads import head_class
+    from trainer.checkpoint import write_json
+
+    def about(task: Task) -> dict[str, Any]:
+        kind, metric = spec_of(run.job, task.head)["kind"], metric_of(run, task)
+        lower = metric == "loss" or metric in head_class(kind).LOWER_IS_BETTER
+        return {"head": task.head, "kind": kind, "metric": metric, "lower_is_better": lower,
+                "language": task.language, "records": records(run, task)}  # fmt: skip
+
+    plan = run.plan
+    write_json(run.folder / "results.json", {
+        "approach": {"name": plan.approach["name"], "label": plan.label, "trains": trains(run.approach),
+                     "options": main.without(dict(plan.approach), "name")},
+        "order": plan.order, "order_name": plan.order_name, "seed": plan.seed,
+        "tasks": {task.name: about(task) for task in run.tasks},
+        "rows": run.rows,
+        **{name: run.rows[-1][name] for name in ("parameters", "bytes_kept")},
+        "finished": finished,
+    })  # fmt: skip
+
+
+def row(run: Run, after: int, tasks: Sequence[Task], seconds: float, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """One of `rows`: scores after so many tasks, how long the last took, how much is kept from task to task."""
+    weights = list(run.model.parameters())
+    state = run.approach.state_dict() if after and hasattr(run.approach, "state_dict") else {}
+    kept = list(tensors(state)) + (weights * (after - 1) if trains(run.approach) == "apart" else [])
+    return {
+        "after": after,
+        "task": tasks[0].name if len(tasks) == 1 else None,
+        "seconds": seconds,
+        "metrics": metrics,
+        "parameters": {"model": sum(w.numel() for w in weights), "kept": sum(t.numel() for t in kept),
+                       "trained": sum(w.numel() for w in weights if w.requires_grad)},
+        "bytes_kept": sum(t.numel() * t.element_size() for t in kept),
+    }  # fmt: skip
+
+
+def tensors(tree: Any) -> Iterator[Any]:
+    """Those in nested dicts and lists."""
+    if hasattr(tree, "element_size"):
+        yield tree
+    elif isinstance(tree, dict | list | tuple):
+        for branch in tree.values() if isinstance(tree, dict) else tree:
+            yield from tensors(branch)
+
+
+# ------------------------------------------------------------------------- disk
+
+
+def save(run: Run, learnt: Sequence[Task], folder: Path, weights: Mapping[str, Any]) -> None:
+    """A folder that predicts by itself, for the tasks learnt so far."""
+    heads = {task.head for task in learnt}
+    job = replace(run.job, tasks=[task for task in run.job.tasks if task["name"] in heads],
+                  options={task.name: run.job.options[task.name] for task in learnt})  # fmt: skip
+    main.save_pretrained(job, run.model, run.tokenizer, folder, weights)
+
+
+def restore(run: Run, folder: Path) -> None:
+    """The weights of a saved state, in the model as it is."""
+    from model_utils.build import saved_model
+
+    saved = saved_model(folder, run.job.args.trust_remote_code)
+    run.model.load_state_dict(saved.state_dict())
+
+
+def keep(run: Run, number: int) -> None:
+    """learnt/, whole or not there."""
+    from model_utils.adapters import saved_weights
+    from trainer.checkpoint import save_tree, write_folder
+
+    def write(folder: Path) -> None:
+        save(run, learnt_until(run, number), folder, {k: v.detach().cpu() for k, v in saved_weights(run.model).items()})
+        if hasattr(run.approach, "state_dict"):
+            save_tree(folder / "approach.safetensors", run.approach.state_dict())
+
+    write_folder(stage(run, number) / "learnt", write, keep_previous=False)
+
+
+def learnt_until(run: Run, number: int) -> list[Task]:
+    first = number - 1 if trains(run.approach) == "apart" else 0
+    return [task for tasks in run.stages[first:number] for task in tasks]
+
+
+def tidy(run: Run, number: int) -> None:
+    """Delete the weights that nothing starts from any more, when a task is learnt."""
+    for name in ("last", "last.previous", "best") if number else ():
+        shutil.rmtree(stage(run, number) / name, ignore_errors=True)
+    for before in range(1, number if trains(run.approach) != "apart" else 0):
+        shutil.rmtree(stage(run, before) / "learnt", ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main.run(sys.argv[1:], continual))
