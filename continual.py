@@ -85,7 +85,7 @@ def continual(argv: list[str] | None) -> None:
 def carry_out(args: ContinualArguments, sequence: Sequence[Task], plan: Plan) -> None:
     """One run, or what is left of it; not if another process is at it."""
     from trainer.checkpoint import read_json
-    from trainer.lock import OutputError, owned
+    from trainer.lock import InUse, owned
 
     folder = Path(args.output_dir, plan.place)
     try:
@@ -96,7 +96,7 @@ def carry_out(args: ContinualArguments, sequence: Sequence[Task], plan: Plan) ->
                 return
             run = begin(args, sequence, plan, folder, results["rows"])
             learn_all(run)
-    except OutputError as error:
+    except InUse as error:
         logger.info("left to another process: %s", error)
 
 

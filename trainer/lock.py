@@ -22,9 +22,13 @@ class OutputError(ValueError):
     exit_code = 2
 
 
+class InUse(OutputError):
+    """Another process owns it."""
+
+
 @contextmanager
 def owned(folder: str | Path, name: str = ".lock") -> Iterator[None]:
-    """Hold the folder; made if missing, and gone again if nothing was put into it. Raises OutputError."""
+    """Hold the folder; made if missing, and gone again if nothing was put into it. Raises OutputError, InUse."""
     folder = Path(folder)
     file = folder / name
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -36,7 +40,7 @@ def owned(folder: str | Path, name: str = ".lock") -> Iterator[None]:
     except Timeout:
         pid, host = owner(file)
         right = "wait for it, stop it, or give another --output_dir"
-        raise OutputError(f"output_dir: {folder} is in use by process {pid} on {host}; {right}") from None
+        raise InUse(f"output_dir: {folder} is in use by process {pid} on {host}; {right}") from None
     except OSError as error:
         raise OutputError(f"output_dir: cannot write to {folder}: {error.strerror}") from None
     try:
