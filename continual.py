@@ -30,10 +30,12 @@ from pathlib import Path
 from typing import Any
 
 import main
-from config import check_resume, require, seed_everything
+from config import ConfigError, check_resume, require, seed_everything
 from experiments.task_list import FREE, ContinualArguments, Plan, Task, get_args, plans
 
 logger = logging.getLogger("continual")
+OWN = ("encoder", "shared_layers", "heads", "uncertainty")  # modules of a model that approaches did not add
+ADDED = "added.safetensors"
 
 
 @dataclass
@@ -110,7 +112,7 @@ def begin(
     by_name = {task.name: with_classes(task, job) for task in sequence}
     run = Run(plan, job, [by_name[name] for name in plan.order], folder, main.tokenizer_files(job), rows,
               build_approach(plan))  # fmt: skip
-    job.args.peft = getattr(run.approach, "PEFT", {})
+    settle_model(run)
     sums = {f"{part}_data": job.data.checksums(part) for part in ("train", "eval", "test")}
     now = settings(job.given, plan) | sums
     check_settings(folder, now)
@@ -139,6 +141,21 @@ def build_job(args: ContinualArguments, sequence: Sequence[Task], plan: Plan) ->
         scored = task.name in job.data.having("test") + job.data.having("eval")
         require(scored, "task_list", f"{task.name} has no test or evaluation data; give test_file, or eval_ratio")
     return job
+
+
+def settle_model(run: Run) -> None:
+    """What the approach wants of encoder and heads. Raises ConfigError."""
+    from model_utils.heads import head_class
+
+    args, label = run.job.args, run.plan.label
+    args.peft = getattr(run.approach, "PEFT", {})
+    if getattr(run.approach, "NEEDS_PADDING", False):
+        require(not args.unpad, "unpad", f"does not go with {label}; leave it out")
+        args.unpad = False
+    needed = getattr(run.approach, "NEEDS", "")
+    for kind in {task["kind"] for task in run.job.tasks}:
+        fits = not needed or hasattr(head_class(kind), needed)
+        require(fits, "approaches", f"{label}: not for {kind}, whose head has no {needed}")
 
 
 def with_classes(task: Task, job: main.Job) -> Task:
@@ -354,9 +371,11 @@ class Clock:
 
 
 def tell(run: Run, event: str, *arguments: Any) -> None:
-    """Call a member of the approach, if it has it."""
-    if hasattr(run.approach, event):
-        getattr(run.approach, event)(run.model, *arguments)
+    """Call a member of the approach, if it has it. Raises ConfigError if the model is none for it."""
+    try:
+        getattr(run.approach, event, lambda *_: None)(run.model, *arguments)
+    except ValueError as error:
+        raise ConfigError(f"arguments: approaches: {error}") from error
 
 
 def sample_gradients(run: Run, job: main.Job, samples: int) -> Iterator[None]:
@@ -517,19 +536,28 @@ def tensors(tree: Any) -> Iterator[Any]:
 
 
 def save(run: Run, learnt: Sequence[Task], folder: Path, weights: Mapping[str, Any]) -> None:
-    """A folder that predicts by itself, for the tasks learnt so far."""
+    """A folder that predicts by itself, for the tasks learnt so far; what the approach added is a file beside."""
+    from safetensors.torch import save_file
+
     heads = {task.head for task in learnt}
     job = replace(run.job, tasks=[task for task in run.job.tasks if task["name"] in heads],
                   options={task.name: run.job.options[task.name] for task in learnt})  # fmt: skip
-    main.save_pretrained(job, run.model, run.tokenizer, folder, weights)
+    added = {name: value for name, value in weights.items() if name.split(".")[0] not in OWN}
+    plain = {name: value for name, value in weights.items() if name not in added}
+    main.save_pretrained(job, run.model, run.tokenizer, folder, plain)
+    if added:
+        save_file(added, folder / ADDED)
 
 
 def restore(run: Run, folder: Path) -> None:
     """The weights of a saved state, in the model as it is."""
+    from safetensors.torch import load_file
+
     from model_utils.build import saved_model
 
     saved = saved_model(folder, run.job.args.trust_remote_code)
-    run.model.load_state_dict(saved.state_dict())
+    added = load_file(folder / ADDED) if (folder / ADDED).exists() else {}
+    run.model.load_state_dict(saved.state_dict() | added)
 
 
 def keep(run: Run, number: int) -> None:

@@ -9,13 +9,20 @@ has an `encoder` and `heads`, batches are those of data_loader/task_batches.py):
                                          `hidden_states`
     before_step(model, autocast)         right before an update: may change the gradients; forward passes of its own
                                          run inside autocast()
-    end_task(model, task, gradients)     with the weights that are kept. gradients(n) yields n times, after it has added
+    end_task(model, task, gradients)     with the weights that are kept; gradients(n) yields n times, after it has added
                                          the gradient of one sample's summed loss, without dropout
     select(model, task)                  before a task is trained further or evaluated: puts in what belongs to it
-    state_dict(), load_state_dict(state) of tensors, numbers and texts in dicts and lists: all that it needs to go on
+    state_dict(), load_state_dict(state) of tensors, numbers and texts in dicts and lists: all that it needs to go on.
+                                         What the task before left is loaded before begin_task, what an interrupted
+                                         training left behind it
     TRAINS                               "in turn" (where absent), "together" (all tasks at once) or "apart" (a model
                                          for each)
     PEFT                                 options of the peft library: adapters are trained instead of the encoder
+    NEEDS                                name of an optional member of heads that it does not do without
+    NEEDS_PADDING                        True: not for an encoder that leaves out padding
+
+What begin_task adds to the model as a module of its own is saved beside the model. An impossible option, or a model
+that it does not work for, is a ValueError.
 
 Its parameters are the user's options, and of these tools those that it names:
 

@@ -114,6 +114,8 @@ def first_position(encoder: nn.Module) -> int:
 class Approach:
     """A pool beside the heads, as `model.prompt_pool`; which task it is makes no difference."""
 
+    NEEDS_PADDING = True
+
     def __init__(self, prompts: int = 10, length: int = 5, chosen: int = 5, strength: float = 0.5, seed: int = 0):
         """
         Args:
@@ -133,12 +135,14 @@ class Approach:
         self.sizes = (prompts, length, chosen, seed)
         self.strength = strength
         self.pool: PromptPool | None = None
+        self.loaded: Mapping[str, Any] = {}
 
     def begin_task(self, model: Any, task: Any) -> None:
         model.encoder.requires_grad_(False)
         if self.pool is None:
             self.pool = model.prompt_pool = PromptPool(model.encoder, *self.sizes)
             self.pool.attach(model.encoder)
+            self.load_state_dict(self.loaded)
 
     def extra_loss(self, model: Any, batch: Mapping[str, Any], output: Any) -> Tensor:
         assert self.pool is not None
@@ -148,9 +152,9 @@ class Approach:
         return {} if self.pool is None else {"pool": self.pool.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """After `begin_task`, into the parameters that the optimizer has."""
-        if state:
-            assert self.pool is not None
+        """Into the parameters that the optimizer has, at the latest in `begin_task`."""
+        self.loaded = state
+        if state and self.pool is not None:
             self.pool.load_state_dict(state["pool"])
 
 
