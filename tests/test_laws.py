@@ -35,7 +35,9 @@ def listed_files() -> list[Path]:
 FILES = listed_files()
 MODULES = [path for path in FILES if path.suffix == ".py"]
 OWN_CODE = [path for path in MODULES if path.parts[0] != "tests"]
+CONTINUAL = [path for path in MODULES if path.parent == Path("tricks/continual") and path.name != "__init__.py"]
 TRICKS = [path for path in MODULES if path.parent == Path("tricks") and path.name not in ("__init__.py", "build.py")]
+TRICKS += CONTINUAL
 
 
 def files_of(room: str) -> list[Path]:
