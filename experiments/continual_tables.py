@@ -26,6 +26,9 @@ from .plan_gpus import markdown
 from .task_matrix import counted, final_scores, mean
 
 COLUMNS = ("ACC", "BWT", "FWT", "forgetting", "LA")
+LEGEND = """ACC: mean score of the tasks at the end. BWT: its difference to that right after each was learnt. FWT: of tasks
+not yet learnt, difference to the model before the first task. Forgetting: how far below the best since it was learnt.
+LA: mean right after learning. Formulas and sources: experiments/task_matrix.py."""
 
 
 def unit(runs: Sequence[Run], metric: str | None = None) -> tuple[float, int]:
@@ -121,10 +124,10 @@ def data_table(runs: Sequence[Run]) -> str:
 
 
 def tables(runs: Sequence[Run], metrics: Sequence[str] = ()) -> str:
-    """One of each headline, and of each of these metrics."""
+    """One of each headline, and of each of these metrics. Raises ConfigError if there is no such metric."""
     if unknown := sorted(set(metrics) - set(metric_names(runs))):
         raise ConfigError(f"metrics: unknown metric {unknown[0]!r}; there are {', '.join(metric_names(runs))}")
     parts = []
     for metric in dict.fromkeys([*headlines(runs), *metrics]):
         parts += [f"## {metric}"] * (metric is not None) + [table(runs, metric), language_table(runs, metric)]
-    return "\n\n".join(filter(None, parts))
+    return "\n\n".join(filter(None, [*parts, LEGEND]))
