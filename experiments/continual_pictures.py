@@ -58,7 +58,7 @@ def heat_maps(found: Found, names: Sequence[str] | None, what: str, path: Path) 
     figure.colorbar(image, ax=figure.axes, aspect=40).ax.tick_params(labelsize=7)
     for panel in panels:
         panel.set_visible(False)
-    figure.suptitle(f"{what}; grey: not measured; outlined: just learnt", fontsize=9)
+    title(figure, f"{what}; grey: not measured; outlined: just learnt")
     figure.supxlabel("task" if names else "task, by its place in the order", fontsize=8)
     figure.supylabel("tasks learnt", fontsize=8)
     figure.savefig(path, dpi=110)
@@ -87,7 +87,7 @@ def curves(found: Found, what: str, path: Path) -> None:
         tidy(panel, labelbottom=place + columns >= len(means))
     for panel in panels:
         panel.set_visible(False)
-    figure.suptitle(f"mean of the tasks learnt so far; {what}; band: one standard deviation over runs", fontsize=9)
+    title(figure, f"mean of the tasks learnt so far; {what}; band: one standard deviation over runs")
     figure.supxlabel("tasks learnt (tasks trained together: all at once)", fontsize=8)
     figure.savefig(path, dpi=110)
 
@@ -109,7 +109,7 @@ def task_curves(found: Found, order: Sequence[str], what: str, path: Path) -> No
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7)
     for panel in panels:
         panel.set_visible(False)
-    figure.suptitle(f"each task, over the number of tasks learnt; {what}; dotted: it is learnt", fontsize=9)
+    title(figure, f"each task, over the number of tasks learnt; {what}; dotted: it is learnt")
     figure.savefig(path, dpi=110)
 
 
@@ -148,6 +148,10 @@ def style(place: int) -> dict[str, Any]:
 
 def wrapped(label: str, width: int) -> str:
     return "\n".join(textwrap.wrap(label, width))
+
+
+def title(figure: Figure, text: str) -> None:
+    figure.suptitle(wrapped(text, int(12 * figure.get_figwidth())), fontsize=9)
 
 
 def tidy(panel: Any, **ticks: Any) -> None:

@@ -26,9 +26,9 @@ from .plan_gpus import markdown
 from .task_matrix import counted, final_scores, mean
 
 COLUMNS = ("ACC", "BWT", "FWT", "forgetting", "LA")
-LEGEND = """ACC: mean score of the tasks at the end. BWT: its difference to that right after each was learnt. FWT: of tasks
-not yet learnt, difference to the model before the first task. Forgetting: how far below the best since it was learnt.
-LA: mean right after learning. Formulas and sources: experiments/task_matrix.py."""
+LEGEND = """ACC: mean score of the tasks at the end. BWT: its difference to that right after each was learnt. FWT: of
+tasks not yet learnt, difference to the model before the first task. Forgetting: how far below the best since it was
+learnt. LA: mean right after learning. Formulas and sources: experiments/task_matrix.py."""
 
 
 def unit(runs: Sequence[Run], metric: str | None = None) -> tuple[float, int]:
