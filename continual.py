@@ -196,10 +196,9 @@ def batches_of(run: Run, samples: Sequence[dict[str, Any]]) -> list[dict[str, An
     groups: dict[Any, list[dict[str, Any]]] = {}
     for sample in samples:
         groups.setdefault((heads[sample["task"]], *sorted(sample)), []).append(sample)
-    return [
-        to_device(collate_of(run, group[0]["task"]).collate(group) | {"samples": group}, run.job.device)
-        for group in groups.values()
-    ]
+    batches = [collate_of(run, group[0]["task"]).collate(group) | {"samples": group, "share": len(group) / len(samples)}
+               for group in groups.values()]  # fmt: skip
+    return [to_device(batch, run.job.device) for batch in batches]
 
 
 def collate_of(run: Run, name: str) -> Any:
@@ -278,7 +277,7 @@ def load(run: Run, number: int, state: Path | None) -> None:
     start = state or before
     job = replace(run.job, folder=start, resumes=start is not None, tasks=[t for t in run.job.tasks if is_text(t)])
     seed_everything(run.plan.seed)
-    run.model = main.build_model(job)
+    run.model = main.build_model(job).to(job.device)
     run.job.unpadded = job.unpadded
     run.approach = build_approach(run.plan, run)
     if before is not None and hasattr(run.approach, "load_state_dict"):

@@ -225,8 +225,8 @@ class Tasks:
         return self.collators[task](rows)
 
     def collate(self, samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        tasks = sorted({each["task"] for each in samples})
-        return [self.batch(task, [each for each in samples if each["task"] == task]) for task in tasks]
+        groups = [[each for each in samples if each["task"] == task] for task in sorted({s["task"] for s in samples})]
+        return [self.batch(group[0]["task"], group) | {"share": len(group) / len(samples)} for group in groups]
 
 
 def gradients(model: MultiTaskModel) -> dict[str, Tensor]:

@@ -26,8 +26,9 @@ that it does not work for, is a ValueError.
 
 Its parameters are the user's options, and of these tools those that it names:
 
-    buffer                               a Buffer (buffer.py), whose options the user gives beside
-    collate                              samples -> batches on the device, one or more, each with its `samples`
+    buffer                               a Buffer (buffer.py), of its options size (500) and class_balanced
+    collate                              samples -> batches on the device, each of one head, with its `samples` and its
+                                         `share` of them all
     divergence                           (head, logits, other logits, labels) -> sum over items
     seed                                 of whatever it draws
 """
@@ -39,6 +40,7 @@ from pathlib import Path
 from typing import Any
 
 PARTS = ("buffer",)  # files that are no approach but used by some
+BUFFER = ("size", "class_balanced")  # options of a memory, whatever approach has it
 
 
 def approach_names() -> list[str]:
@@ -61,22 +63,21 @@ def build_approach(name: str, options: Mapping[str, Any], tools: Mapping[str, An
     """The approach with the user's options. Raises ApproachError.
 
     Args:
-        tools: collate, divergence and seed; a buffer is made here, of the options buffer_size and class_balanced.
+        tools: collate, divergence and seed; a buffer is made here, of those options that are Buffer's.
     """
     cls, options = approach_class(name), dict(options)
     named = [] if cls.__init__ is object.__init__ else list(inspect.signature(cls).parameters)
     used = {tool: value for tool, value in tools.items() if tool in named}
     known = [option for option in named if option not in ("buffer", *tools)]
     if "buffer" in named:
-        known += ["buffer_size", "class_balanced"]
+        known += BUFFER
     if unknown := [option for option in options if option not in known]:
         takes = f"it takes {', '.join(known)}" if known else "it takes none"
         raise ApproachError(f"arguments: approaches: {name} has no option {unknown[0]!r}; {takes}")
     try:
         if "buffer" in named:
-            size, balanced = options.pop("buffer_size", 500), options.pop("class_balanced", False)
-            buffer = importlib.import_module(f"{__name__}.buffer").Buffer
-            used["buffer"] = buffer(size, class_balanced=balanced, seed=tools["seed"])
+            own = {"size": 500} | {option: options.pop(option) for option in BUFFER if option in options}
+            used["buffer"] = importlib.import_module(f"{__name__}.buffer").Buffer(**own, seed=tools["seed"])
         return cls(**options, **used)
     except (TypeError, ValueError) as error:
         raise ApproachError(f"arguments: approaches: {name}: {error}") from error

@@ -43,7 +43,7 @@ class Approach:
         """
         Args:
             buffer: the memory, a Buffer.
-            collate: samples -> batches, each with its `samples`; model(batch).loss is their mean loss.
+            collate: samples -> batches, each with its `share` of the samples; model(batch).loss is its mean loss.
             batch_size: samples drawn for each update.
 
         Raises: ValueError for an impossible one.
@@ -57,7 +57,7 @@ class Approach:
         """0. batch: has `task` and `samples`."""
         self.task = batch["task"]
         self.buffer.add(batch["samples"])
-        return output.hidden_states[-1].new_zeros(())
+        return output.loss.new_zeros(())
 
     @torch.enable_grad()
     def before_step(self, model: Any, autocast: Callable[[], Any] = nullcontext) -> None:
@@ -66,7 +66,7 @@ class Approach:
         if not earlier:
             return
         with autocast():
-            loss = sample_mean(self.collate(earlier), lambda some: model(some).loss)
+            loss = sum(some["share"] * model(some).loss for some in self.collate(earlier))
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         references = torch.autograd.grad(loss, weights, allow_unused=True)
         for weight, gradient in zip(weights, project([w.grad for w in weights], references), strict=True):
@@ -103,12 +103,6 @@ def project(gradients: Sequence[Tensor | None], references: Sequence[Tensor | No
             gradient = torch.where(against, gradient - share * r, gradient)
         found.append(gradient)
     return found
-
-
-def sample_mean(batches: Sequence[Mapping[str, Any]], measure: Callable[[Mapping[str, Any]], Any]) -> Any:
-    """The mean over the samples of all batches of what measure(batch) is the mean over those of one."""
-    total = sum(len(batch["samples"]) for batch in batches)
-    return sum(len(batch["samples"]) / total * measure(batch) for batch in batches)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ class Approach:
         """
         Args:
             buffer: the memory, a Buffer.
-            collate: samples -> batches of one head, each with its `samples`; model(batch).loss is their mean loss.
+            collate: samples -> batches of one head, each with its `samples` and its `share` of them all;
+                model(batch).loss is its mean loss.
             batch_size: samples in each of the two draws for a micro-batch.
             alpha: factor of the logits' mean squared error; 0: none.
             beta: factor of the loss with gold labels; 0: none.
@@ -58,15 +59,21 @@ class Approach:
 
     def begin_task(self, model: Any, task: Any) -> None:
         self.device = next(model.parameters()).device
+        self.move()
+
+    def move(self) -> None:
+        """The logits in the memory, to where the model is."""
+        for sample in self.buffer.samples.values() if self.device is not None else ():
+            sample["extra"] = sample["extra"].to(self.device)
 
     def extra_loss(self, model: Any, batch: Mapping[str, Any], output: Any) -> Tensor:
         """0 while the memory is empty. batch: has `samples`, and `labels` of one head."""
         (head,) = batch["labels"]
-        loss = output.hidden_states[-1].new_zeros(())
+        loss = output.loss.new_zeros(())
         if self.alpha and len(self.buffer):
-            loss = loss + self.alpha * sample_mean(self.drawn(), lambda some: error(model, some))
+            loss = loss + self.alpha * sum(some["share"] * error(model, some) for some in self.drawn())
         if self.beta and len(self.buffer):
-            loss = loss + self.beta * sample_mean(self.drawn(), lambda some: model(some).loss)
+            loss = loss + self.beta * sum(some["share"] * model(some).loss for some in self.drawn())
         self.buffer.add(batch["samples"], output.logits[head])
         return loss
 
@@ -78,8 +85,7 @@ class Approach:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.buffer.load_state_dict(state["buffer"])
-        for sample in self.buffer.samples.values():
-            sample["extra"] = sample["extra"].to(self.device)
+        self.move()
 
 
 def error(model: Any, batch: Mapping[str, Any]) -> Tensor:
@@ -113,12 +119,6 @@ def aligned(rows: Sequence[Tensor], like: Tensor) -> Tensor:
         both = tuple(slice(min(sizes)) for sizes in zip(place.shape, row.shape, strict=True))
         place[both] = row[both]
     return found
-
-
-def sample_mean(batches: Sequence[Mapping[str, Any]], measure: Callable[[Mapping[str, Any]], Any]) -> Any:
-    """The mean over the samples of all batches of what measure(batch) is the mean over those of one."""
-    total = sum(len(batch["samples"]) for batch in batches)
-    return sum(len(batch["samples"]) / total * measure(batch) for batch in batches)
 
 
 if __name__ == "__main__":

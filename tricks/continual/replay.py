@@ -34,7 +34,7 @@ class Approach:
         """
         Args:
             buffer: the memory, a Buffer.
-            collate: samples -> batches, each with its `samples`; model(batch).loss is their mean loss.
+            collate: samples -> batches, each with its `share` of the samples; model(batch).loss is its mean loss.
             batch_size: samples drawn for each micro-batch.
             weight: factor of their loss.
 
@@ -49,9 +49,9 @@ class Approach:
         """0 in the first task. batch: has `task` and `samples`."""
         earlier = self.buffer.draw(self.batch_size, but=batch["task"])
         self.buffer.add(batch["samples"])
-        loss = output.hidden_states[-1].new_zeros(())
+        loss = output.loss.new_zeros(())
         if earlier:
-            loss = loss + self.weight * sample_mean(self.collate(earlier), lambda some: model(some).loss)
+            loss = loss + self.weight * sum(some["share"] * model(some).loss for some in self.collate(earlier))
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -61,12 +61,13 @@ class Approach:
         self.buffer.load_state_dict(state["buffer"])
 
 
-def sample_mean(batches: Sequence[Mapping[str, Any]], measure: Callable[[Mapping[str, Any]], Any]) -> Any:
-    """The mean over the samples of all batches of what measure(batch) is the mean over those of one."""
-    total = sum(len(batch["samples"]) for batch in batches)
-    return sum(len(batch["samples"]) / total * measure(batch) for batch in batches)
-
-
 if __name__ == "__main__":
-    numbers = [{"samples": [1.0, 2.0]}, {"samples": [6.0]}]
-    assert sample_mean(numbers, lambda batch: sum(batch["samples"]) / len(batch["samples"])) == 3.0
+    from types import SimpleNamespace
+
+    import torch
+
+    memory = SimpleNamespace(draw=lambda number, but: [1.0, 2.0, 6.0], add=lambda samples: None)
+    batches = [{"share": 2 / 3, "loss": 1.5}, {"share": 1 / 3, "loss": 6.0}]
+    approach, plain = Approach(memory, lambda samples: batches, weight=2.0), SimpleNamespace(loss=torch.ones(()))
+    found = approach.extra_loss(lambda some: SimpleNamespace(**some), {"task": "b", "samples": []}, plain)
+    torch.testing.assert_close(found, torch.tensor(2 * 3.0))
