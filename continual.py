@@ -54,6 +54,8 @@ class Run:
     """scores of the tasks before the first and after each"""
     approach: Any = None
     model: Any = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    """what may not differ when it goes on"""
     collates: dict[str, Any] = field(default_factory=dict)
     """name of a task -> features to batch"""
 
@@ -105,20 +107,16 @@ def carry_out(args: ContinualArguments, sequence: Sequence[Task], plan: Plan) ->
 def begin(
     args: ContinualArguments, sequence: Sequence[Task], plan: Plan, folder: Path, rows: list[dict[str, Any]]
 ) -> Run:
-    """Check everything; the first thing that is written are the settings."""
-    from trainer.checkpoint import write_json
-
+    """Check everything; writes nothing."""
     job = build_job(args, sequence, plan)
     by_name = {task.name: with_classes(task, job) for task in sequence}
     run = Run(plan, job, [by_name[name] for name in plan.order], folder, main.tokenizer_files(job), rows,
               build_approach(plan))  # fmt: skip
     settle_model(run)
     sums = {f"{part}_data": job.data.checksums(part) for part in ("train", "eval", "test")}
-    now = settings(job.given, plan) | sums
-    check_settings(folder, now)
+    run.settings = settings(job.given, plan) | sums
+    check_settings(folder, run.settings)
     check_metrics(run)
-    write_json(folder / "settings.json", now)
-    write_json(folder / "dataset_info.json", main.figures(job))
     return run
 
 
@@ -234,13 +232,16 @@ def stage(run: Run, number: int) -> Path:
 
 def learn(run: Run, number: int) -> None:
     """Train a task, score all of them, keep what the next one starts from."""
+    from trainer.checkpoint import write_json
     from trainer.run_folder import find_best, find_state
 
     tasks, folder = run.stages[number - 1], stage(run, number)
     state = find_state(folder, "auto")
     load(run, number, state)
     if not run.rows:
-        run.rows.append(row(run, 0, (), 0.0, evaluate(run, run.tasks)))
+        write_json(run.folder / "settings.json", run.settings)
+        write_json(run.folder / "dataset_info.json", main.figures(run.job))
+        run.rows.append(row(run, 0, (), 0.0, evaluate(run, run.tasks), []))
         write_results(run)
     job = view(run, tasks, folder)
     job.folder, job.resumes = state, state is not None
@@ -255,12 +256,14 @@ def learn(run: Run, number: int) -> None:
     options = training(run, job, partial(save, run, learnt_until(run, number)), clock)
     main.train(job, run.model, options, partial(main.about_data, job))
     restore(run, find_best(folder))
+    kept = kept_tensors(run, number)
     if in_turn:
         tell(run, "end_task", tasks[0], partial(sample_gradients, run, job))
+    kept = max(kept, kept_tensors(run, number), key=num_bytes)
     seconds = clock.seconds()
     scored = tasks if trains(run.approach) == "apart" else run.tasks
     after = len(run.tasks) if len(run.stages) == 1 else number
-    run.rows.append(row(run, after, tasks, seconds, evaluate(run, scored, select=True)))
+    run.rows.append(row(run, after, tasks, seconds, evaluate(run, scored, select=True), kept))
     tell(run, "select", tasks[-1])
     logger.info("[AFTER %d/%d] %s", number, len(run.stages), scores(run))
     write_results(run)
@@ -506,11 +509,11 @@ def write_results(run: Run, finished: bool = False) -> None:
     })  # fmt: skip
 
 
-def row(run: Run, after: int, tasks: Sequence[Task], seconds: float, metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """One of `rows`: scores after so many tasks, how long the last took, how much is kept from task to task."""
+def row(
+    run: Run, after: int, tasks: Sequence[Task], seconds: float, metrics: Mapping[str, Any], kept: Sequence[Any]
+) -> dict[str, Any]:
+    """One of `rows`: scores after so many tasks, how long the last took, and what is kept beside the model."""
     weights = list(run.model.parameters())
-    state = run.approach.state_dict() if after and hasattr(run.approach, "state_dict") else {}
-    kept = list(tensors(state)) + (weights * (after - 1) if trains(run.approach) == "apart" else [])
     return {
         "after": after,
         "task": tasks[0].name if len(tasks) == 1 else None,
@@ -518,8 +521,19 @@ def row(run: Run, after: int, tasks: Sequence[Task], seconds: float, metrics: Ma
         "metrics": metrics,
         "parameters": {"model": sum(w.numel() for w in weights), "kept": sum(t.numel() for t in kept),
                        "trained": sum(w.numel() for w in weights if w.requires_grad)},
-        "bytes_kept": sum(t.numel() * t.element_size() for t in kept),
+        "bytes_kept": num_bytes(kept),
     }  # fmt: skip
+
+
+def kept_tensors(run: Run, number: int) -> list[Any]:
+    """What the approach keeps beside the model; of separate models all but one."""
+    if trains(run.approach) == "apart":
+        return list(run.model.parameters()) * (number - 1)
+    return list(tensors(run.approach.state_dict() if hasattr(run.approach, "state_dict") else {}))
+
+
+def num_bytes(found: Sequence[Any]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in found)
 
 
 def tensors(tree: Any) -> Iterator[Any]:

@@ -185,7 +185,7 @@ def approach(number: int, entry: Any) -> tuple[str, dict[str, Any]]:
     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
     require(given["name"] in known, where, f"no approach {given['name']!r}; {hint}")
     options = {key: value for key, value in given.items() if key != "label"}
-    described = [f"{key}={value}" for key, value in options.items() if key != "name"]
+    described = [re.sub(r"[^\w.=+, -]", "", f"{key}={value}") for key, value in options.items() if key != "name"]
     label = str(given.get("label", " ".join([given["name"], *described])))
     plain = re.fullmatch(r"[\w.=+, -]+", label) is not None
     require(plain, where, f"give a label of letters and digits, not {label!r}")

@@ -569,16 +569,6 @@ def test_lwf_asks_only_heads_that_can_read_the_batch() -> None:
         assert (extra(approach, model.train(), batch_of(case, head)) > 0) == (head == "slots")
 
 
-@pytest.mark.parametrize("kind", ["global_pointer", "sentence_embedding"])
-def test_lwf_refuses_a_kind_without_divergence(kind: str) -> None:
-    with pytest.raises(ValueError) as raised:
-        LwF().begin_task(model_of(Case(kind), "old"), OLD)
-    assert str(raised.value) == f"LwF: task 'old task' is of kind {kind}, which has no divergence; leave LwF out"
-    assert {case.kind for case in CASES} - {case.kind for case in WITH_DIVERGENCE} == {
-        "global_pointer",
-        "sentence_embedding",
-    }
-
 
 def test_the_own_divergence_is_that_of_a_softmax_head() -> None:
     model, _, approach = after_one_task(OF_SEQUENCE, "old", "new")

@@ -89,7 +89,7 @@ class Approach:
 
     def begin_task(self, model: Any, task: Any) -> None:
         self.device = next(model.parameters()).device
-        self.constant = self.constant.to(self.device)
+        self.load_state_dict(self.state_dict())
 
     def extra_loss(self, model: Any, batch: Mapping[str, Any], output: Any) -> Tensor:
         idle = tuple(f"heads.{head}." for head in model.heads if head not in batch["labels"])
@@ -125,7 +125,7 @@ class Approach:
         return {"fisher": self.fisher, "center": self.center, "constant": self.constant}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """After `begin_task`, which knows the device."""
+        """On the CPU until `begin_task` knows the device."""
         self.fisher, self.center = (
             {name: values.to(self.device) for name, values in state[part].items()} for part in ("fisher", "center")
         )

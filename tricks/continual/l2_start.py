@@ -36,6 +36,7 @@ class Approach:
         if not strength >= 0:
             raise ValueError(f"L2: strength must not be negative, found {strength}")
         self.strength = strength
+        self.device: Any = "cpu"
         self.start: dict[str, Tensor] = {}
         """theta_0 by the encoder's names"""
 
@@ -46,6 +47,8 @@ class Approach:
             self.start = {name: weight.detach().clone() for name, weight in weights if weight.requires_grad}
         if not self.start:
             raise ValueError("L2: no weight of the encoder is trained, so that none can be held")
+        self.device = next(model.parameters()).device
+        self.load_state_dict(self.state_dict())
 
     def extra_loss(self, model: Any, batch: Any, output: Any) -> Tensor:
         return self.strength / 2 * squared_distance(model.encoder, self.start)
@@ -54,8 +57,8 @@ class Approach:
         return {"start": self.start}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """After `begin_task`, which knows the device."""
-        self.start = {name: weight.to(self.start[name].device) for name, weight in state["start"].items()}
+        """On the CPU until `begin_task` knows the device."""
+        self.start = {name: weight.to(self.device) for name, weight in state["start"].items()}
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ broken off goes on with the teacher that it had.
 Cost: a forward pass of the teacher, its weights, also in each saved state; the earlier heads. A head reads the batches
 of tasks whose labels are of its level; in front of a CRF the tags' emissions are compared; numbers by their squared
 difference; each label of several by its yes and no, the mean over all of the head's labels. Conflicts: kinds of heads
-without a divergence (global_pointer, sentence_embedding), an error. Imports torch only.
+without a divergence (global_pointer, sentence_embedding). Imports torch only.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,6 +44,8 @@ def only(scores: Tensor, classes: Tensor | None) -> Tensor:
 
 
 class Approach:
+    NEEDS = "divergence"
+
     def __init__(
         self,
         strength: float = 1.0,
@@ -70,17 +72,12 @@ class Approach:
         self.classes: dict[str, Tensor | None] = {}  # the same on the device
 
     def begin_task(self, model: Any, task: Any) -> None:
-        """Raises ValueError for a head without a divergence."""
-        head = model.heads[task.head]
-        if not hasattr(head, "divergence"):
-            raise ValueError(f"LwF: task {task.name!r} is of kind {head.spec['kind']}, which has no divergence; "
-                             "leave LwF out")  # fmt: skip
         self.model = model
         self.copy_teacher()
 
     def copy_teacher(self) -> None:
         """The model as it is, with the heads of earlier tasks only; nothing before the first."""
-        if not self.trained:
+        if not self.trained or self.model is None:
             return
         self.teacher = deepcopy(self.model).eval().requires_grad_(False)
         for head in self.model.heads:
@@ -116,7 +113,7 @@ class Approach:
         return {"trained": self.trained, "teacher": None if self.teacher is None else self.teacher.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """After `begin_task`; a state from between two tasks has no teacher: it is the model then."""
+        """A state from between two tasks has no teacher: it is the model, as `begin_task` finds it."""
         self.trained = dict(state["trained"])
         self.copy_teacher()
         if state["teacher"] is not None:
