@@ -96,7 +96,7 @@ def carry_out(args: ContinualArguments, sequence: Sequence[Task], plan: Plan) ->
         with owned(folder):
             results = read_json(folder / "results.json") if (folder / "results.json").exists() else {"rows": []}
             if results.get("finished"):
-                check_settings(folder, settings(asdict(replace(args, seed=plan.seed)), plan))
+                check_settings(folder, settings(asdict(replace(args, seed=plan.seed, **plan.training)), plan))
                 return
             run = begin(args, sequence, plan, folder, results["rows"])
             learn_all(run)
@@ -126,7 +126,8 @@ def build_job(args: ContinualArguments, sequence: Sequence[Task], plan: Plan) ->
     from model_utils.encoder import locate
 
     heads = {task.name: task.head for task in sequence}
-    args = replace(deepcopy(args), seed=plan.seed, output_dir=str(Path(args.output_dir, plan.place)))
+    folder = str(Path(args.output_dir, plan.place))
+    args = replace(deepcopy(args), seed=plan.seed, output_dir=folder, **plan.training)
     job = main.start_job(args)
     args.model_name_or_path = locate(args.model_name_or_path)
     path = args.model_name_or_path
@@ -500,7 +501,7 @@ def write_results(run: Run, finished: bool = False) -> None:
     plan = run.plan
     write_json(run.folder / "results.json", {
         "approach": {"name": plan.approach["name"], "label": plan.label, "trains": trains(run.approach),
-                     "options": main.without(dict(plan.approach), "name")},
+                     "options": {**main.without(dict(plan.approach), "name"), **plan.training}},
         "order": plan.order, "order_name": plan.order_name, "seed": plan.seed,
         "tasks": {task.name: about(task) for task in run.tasks},
         "rows": run.rows,

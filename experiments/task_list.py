@@ -39,7 +39,7 @@ class SequenceArguments:
     test_file and other options on data, epochs, lr …; head (default: each its own; tasks with the same head share it),
     labels and options of the head; metric (default: the head's main one), language"""
     approaches: list[Any] = field(default_factory=lambda: ["sequential"])
-    """names of files in tricks/continual, or {name, label, …options}"""
+    """names of files in tricks/continual, or {name, label, …options}, which may also be epochs, lr …"""
     orders: list[Any] = field(default_factory=lambda: ["listed"])
     """listed, shuffled (by the seed), or a list of task names; each is run"""
     seeds: int = 1
@@ -73,6 +73,8 @@ class Plan:
 
     approach: Mapping[str, Any]
     """name, and options"""
+    training: Mapping[str, Any]
+    """values of PER_TASK for this approach, for tasks that do not have their own"""
     label: str
     order: tuple[str, ...]
     order_name: str
@@ -125,14 +127,12 @@ def merged(number: int, entry: Any, defaults: Mapping[str, Any]) -> dict[str, An
 
 def parts(where: str, entry: Mapping[str, Any]) -> tuple[Task, dict[str, Any], dict[str, Any]]:
     """The task, its head as one of `tasks`, and its data set as one of `datasets`."""
-    types = {f.name: f.type for f in dataclasses.fields(Arguments)}
     for key in ("kind", "label_column", "head"):
         require(isinstance(entry.get(key), str) and bool(entry[key]), where, f"needs {key}, a text")
     for key in ("metric", "language"):
         require(isinstance(entry.get(key, ""), str), where, f"{key}: {entry.get(key)!r} is no text")
     options = {key: entry[key] for key in PER_TASK if key in entry}
-    for key, value in options.items():
-        require(fits(value, types[key]), where, f"{key}: {value!r} is no value of --{key}")
+    check_values(where, options)
     of_data = {key: entry[key] for key in config.DATA_SET if key in entry}
     known = {"name", "head", "metric", "language", "kind", "label_column", *options, *of_data}
     of_head = {key: value for key, value in entry.items() if key not in known}
@@ -161,21 +161,21 @@ def plans(args: ContinualArguments, sequence: Sequence[Task]) -> list[Plan]:
     """All runs, approaches in turn. Raises ConfigError."""
     entries = [approach(number, entry) for number, entry in enumerate(args.approaches)]
     require(bool(entries), "approaches", "none given")
-    labels = [label for label, _ in entries]
+    labels = [label for label, *_ in entries]
     require(len(set(labels)) == len(labels), "approaches", f"labels must differ, found {labels}")
     require(bool(args.orders), "orders", "none given; for example [listed]")
     names = [task.name for task in sequence]
     return [
-        Plan(entry, label, tuple(tasks), kind, number, seed)
+        Plan(entry, training, label, tuple(tasks), kind, number, seed)
         for seed in range(1, args.seeds + 1)
         for number, order in enumerate(args.orders, 1)
         for kind, tasks in [ordered(number, order, names, seed)]
-        for label, entry in entries
+        for label, entry, training in entries
     ]
 
 
-def approach(number: int, entry: Any) -> tuple[str, dict[str, Any]]:
-    """The label and the approach with its options."""
+def approach(number: int, entry: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The label, the approach with its options, and those of training."""
     from tricks.continual import approach_names
 
     where, known = f"approaches[{number}]", approach_names()
@@ -189,7 +189,16 @@ def approach(number: int, entry: Any) -> tuple[str, dict[str, Any]]:
     label = str(given.get("label", " ".join([given["name"], *described])))
     plain = re.fullmatch(r"[\w.=+, -]+", label) is not None
     require(plain, where, f"give a label of letters and digits, not {label!r}")
-    return label, options
+    training = {key: value for key, value in options.items() if key in PER_TASK}
+    check_values(where, training)
+    return label, {key: value for key, value in options.items() if key not in training}, training
+
+
+def check_values(where: str, options: Mapping[str, Any]) -> None:
+    """Of the types that main.py's options have."""
+    types = {f.name: f.type for f in dataclasses.fields(Arguments)}
+    for key, value in options.items():
+        require(fits(value, types[key]), where, f"{key}: {value!r} is no value of --{key}")
 
 
 def ordered(number: int, order: Any, names: Sequence[str], seed: int) -> tuple[str, list[str]]:
