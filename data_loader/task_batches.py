@@ -10,7 +10,7 @@
     key      "<task> <sample id>", the same whenever this sample comes
     class    "<head> <class number>" where there is one label per record, else the name of the task
 
-Imports torch only.
+Imports the standard library only.
 """
 
 from collections.abc import Callable, Sequence

@@ -3,11 +3,14 @@
 import json
 import os
 import random
+import re
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -383,3 +386,35 @@ def kill(data: Path, tmp_path: Path, approaches: list[str], kills: int) -> None:
             shutil.rmtree(folder)
         shutil.rmtree(tmp_path / "whole")
         print(f"\n{approach}: {hits} kills in {runs} runs")
+
+
+# --------------------------------------------------------------------- docs and configs
+
+
+def test_the_example_of_the_docs(data, sequential, tmp_path, monkeypatch):
+    """With strength 0 it is sequential; with a large one the encoder of the second task stays where it was."""
+    text = (Path(__file__).parents[1] / "docs/continual.md").read_text(encoding="utf-8")
+    module: Any = ModuleType("tricks.continual.mine")
+    exec(re.findall(r"```python\n(.*?)```", text, re.S)[0], module.__dict__)
+    monkeypatch.setitem(sys.modules, "tricks.continual.mine", module)
+    monkeypatch.setattr("tricks.continual.approach_names", lambda: ["mine"])
+    found = learn(data, tmp_path / "none", approaches="[{name: mine, strength: 0.0}]")
+    plain = read(first_run(sequential) / "results.json")
+    assert [row["metrics"] for row in found["rows"]] == [row["metrics"] for row in plain["rows"]]
+    learn(data, tmp_path / "held", approaches="[{name: mine, strength: 1000.0}]")
+    start, held, free = (
+        load_file(path / "tasks/2-slots/learnt/approach.safetensors" if number == 0 else
+                  path / "tasks/2-slots/learnt/encoder/model.safetensors")
+        for number, path in enumerate([first_run(tmp_path / "held")] * 2 + [first_run(sequential)])
+    )  # fmt: skip
+    name = "encoder.layer.0.output.dense.weight"
+    before = start[f"state.before.{name}"]
+    assert (held[name] - before).norm() < 0.3 * (free[name] - before).norm()
+
+
+def test_the_configs_of_the_repository(monkeypatch):
+    monkeypatch.setattr("config.resolve_file", lambda name, source: source)
+    for path in sorted((Path(__file__).parents[1] / "configs/continual").glob("*.yaml")):
+        args, tasks = task_list.get_args(["--config", str(path)])
+        assert path.stem.removeprefix("sample") in args.output_dir and tasks, path
+        assert {name for entry in args.datasets for name in entry["tasks"]} == {task["name"] for task in args.tasks}

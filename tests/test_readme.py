@@ -14,6 +14,7 @@ import yaml
 
 import main
 from config import get_args
+from continual import continual
 from data_process.sample_data import generate
 from experiments import ablate, cost, search
 from experiments.folds import run_folds
@@ -96,6 +97,7 @@ def small(folder, output="run"):
 
 
 JOBS = [command for command in commands(ENGLISH) if re.match(r"(sh run\.sh .+|python main\.py)", command)]
+SEQUENCES = [command for command in commands(ENGLISH) if command.startswith("python continual.py")]
 MODULES = [command for command in commands(ENGLISH) if command.startswith("python -m ")]
 PRETRAINING = [command for command in MODULES if re.search("pretrain|tokenizer|vocabulary", command)]
 SIDE = [command for command in MODULES if command not in PRETRAINING]
@@ -126,6 +128,15 @@ def test_every_command_runs(command, sandbox, monkeypatch, capsys):
     assert main.run([*words, *extra]) == 0, capsys.readouterr().err
     if "--do_predict" in words:
         assert len((sandbox / "run" / "predictions" / "new.jsonl").read_text(encoding="utf-8").splitlines()) == 20
+
+
+def test_the_sequence_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for command in SEQUENCES:
+        words = [*shlex.split(command)[2:], *small(tmp_path, "sequence")]
+        assert main.run(words, continual) == 0
+    assert len([*(tmp_path / "sequence").glob("*/order-1/seed-1/results.json")]) == 3
+    assert "| joint |" in (tmp_path / "sequence/continual.md").read_text(encoding="utf-8")
 
 
 def test_the_side_scripts_run(sandbox, tmp_path, monkeypatch, capsys):
@@ -202,7 +213,7 @@ def test_the_pretraining_scripts_run(sandbox, tmp_path, monkeypatch):
 
 def test_the_other_commands(tmp_path):
     """Those that are no jobs: the tests' script collects, the copies arrive."""
-    others = [command for command in commands(ENGLISH) if command not in [*JOBS, *MODULES, "sh run.sh"]]
+    others = [command for command in commands(ENGLISH) if command not in [*JOBS, *MODULES, *SEQUENCES, "sh run.sh"]]
     assert others[0] == "sh run_tests.sh"
     env = os.environ | {"PYTHON": sys.executable}
     collect = ["sh", "run_tests.sh", "--collect-only", "-q", "tests/test_readme.py"]
