@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -19,7 +20,7 @@ from safetensors.torch import load_file
 
 import continual
 import main
-from experiments import task_list
+from experiments import continual_report, task_list
 from model_utils.multitask_model import MultiTaskModel
 from tests.processes import forked
 from tests.sample_job import arguments, read
@@ -30,6 +31,7 @@ INTENT = {"kind": "sequence_classification", "label_column": "intent", "pooling"
 SLOTS = {"kind": "word_tagging", "label_column": "tags", "decoder": "crf"}
 OTHER_HEADS = [{"name": "intents", **INTENT}, {"name": "slots", **SLOTS}]
 NAMES = ("intents", "slots")
+ROOT = Path(__file__).parents[1]
 POINTER = [{"name": "a", "kind": "global_pointer", "label_column": "tags"}]
 
 
@@ -393,7 +395,7 @@ def kill(data: Path, tmp_path: Path, approaches: list[str], kills: int) -> None:
 
 def test_the_example_of_the_docs(data, sequential, tmp_path, monkeypatch):
     """With strength 0 it is sequential; with a large one the encoder of the second task stays where it was."""
-    text = (Path(__file__).parents[1] / "docs/continual.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/continual.md").read_text(encoding="utf-8")
     module: Any = ModuleType("tricks.continual.mine")
     exec(re.findall(r"```python\n(.*?)```", text, re.S)[0], module.__dict__)
     monkeypatch.setitem(sys.modules, "tricks.continual.mine", module)
@@ -412,9 +414,29 @@ def test_the_example_of_the_docs(data, sequential, tmp_path, monkeypatch):
     assert (held[name] - before).norm() < 0.3 * (free[name] - before).norm()
 
 
+def test_the_commands_of_the_docs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    if not Path(os.environ.get("DATA_DIR", "data"), "jd21").exists():
+        pytest.skip("data/jd21 is not here; DATA_DIR names the folder of the data sets")
+    text = (ROOT / "docs/continual.md").read_text(encoding="utf-8")
+    fewer = ["--debug", "--epochs", "1", "--seeds", "1", "--orders", "[listed]", "--model_name_or_path", "scratch:tiny",
+             "--scratch_vocab_size", "300", "--cache_dir", str(tmp_path / "cache"), "--device", "cpu"]  # fmt: skip
+    commands = re.findall(r"```sh\n(.*?)```", text, re.S)[0].splitlines()
+    for number, command in enumerate(commands):
+        words = shlex.split(command.replace("output/jd21_5", str(tmp_path / "1")))
+        if words[1] == "continual.py":
+            two = ["--task_list", "[06_liquor, 12_seafood]"] if "jd21" in command else []
+            output = ["--output_dir", str(tmp_path / str(number))]
+            assert main.run([*words[2:], *fewer, *two, *output], continual.continual) == 0
+        else:
+            assert main.run(words[3:], continual_report.report) == 0
+            assert "## accuracy" in capsys.readouterr().out
+    assert len(commands) == 3 and (tmp_path / "1/ewc strength=1000/order-1/seed-1/results.json").exists()
+
+
 def test_the_configs_of_the_repository(monkeypatch):
     monkeypatch.setattr("config.resolve_file", lambda name, source: source)
-    for path in sorted((Path(__file__).parents[1] / "configs/continual").glob("*.yaml")):
+    for path in sorted((ROOT / "configs/continual").glob("*.yaml")):
         args, tasks = task_list.get_args(["--config", str(path)])
         assert path.stem.removeprefix("sample") in args.output_dir and tasks, path
         assert {name for entry in args.datasets for name in entry["tasks"]} == {task["name"] for task in args.tasks}
