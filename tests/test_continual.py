@@ -323,7 +323,12 @@ def without_seconds(results):
 APPROACHES = [name for name in approach_names() if getattr(approach_class(name), "TRAINS", "in turn") != "apart"]
 
 
-@pytest.mark.parametrize("approach", APPROACHES)
+QUICK = ("joint", "ewc", "der")  # each of the others is held to the same by a test of its own file
+
+
+@pytest.mark.parametrize(
+    "approach", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in APPROACHES]
+)
 def test_interrupted_anywhere_ends_as_unbroken(approach, data, tmp_path, monkeypatch):
     """At the first step of a task, in the middle, at its end before and after all tasks are scored, and while the
     last state is written."""
@@ -357,7 +362,7 @@ def interrupt(place: str, monkeypatch: Any) -> None:
 
 
 def test_killed_at_random_moments(data, tmp_path):
-    kill(data, tmp_path, approaches=["sequential"], kills=3)
+    kill(data, tmp_path, approaches=["sequential"], kills=1)
 
 
 @pytest.mark.slow
@@ -422,16 +427,14 @@ def test_the_commands_of_the_docs(tmp_path, monkeypatch, capsys):
     fewer = ["--debug", "--epochs", "1", "--seeds", "1", "--orders", "[listed]", "--model_name_or_path", "scratch:tiny",
              "--scratch_vocab_size", "300", "--cache_dir", str(tmp_path / "cache"), "--device", "cpu"]  # fmt: skip
     commands = re.findall(r"```sh\n(.*?)```", text, re.S)[0].splitlines()
-    for number, command in enumerate(commands):
-        words = shlex.split(command.replace("output/jd21_5", str(tmp_path / "1")))
-        if words[1] == "continual.py":
-            two = ["--task_list", "[06_liquor, 12_seafood]"] if "jd21" in command else []
-            output = ["--output_dir", str(tmp_path / str(number))]
-            assert main.run([*words[2:], *fewer, *two, *output], continual.continual) == 0
-        else:
-            assert main.run(words[3:], continual_report.report) == 0
-            assert "## accuracy" in capsys.readouterr().out
-    assert len(commands) == 3 and (tmp_path / "1/ewc strength=1000/order-1/seed-1/results.json").exists()
+    sample, jd21, report = (shlex.split(command) for command in commands)
+    assert " ".join(sample) in (ROOT / "README.md").read_text(encoding="utf-8"), "whose commands test_readme.py runs"
+    two = ["--task_list", "[06_liquor, 12_seafood]", "--output_dir", str(tmp_path / "out")]
+    assert main.run([*jd21[2:], *fewer, *two], continual.continual) == 0
+    assert (tmp_path / "out/ewc strength=1000/order-1/seed-1/results.json").exists()
+    options = [word.replace("output/jd21_5", str(tmp_path / "out")) for word in report[3:]]
+    assert main.run(options, continual_report.report) == 0
+    assert "## accuracy" in capsys.readouterr().out
 
 
 def test_the_configs_of_the_repository(monkeypatch):

@@ -431,10 +431,11 @@ assert torch.equal(MultiTaskModel.from_pretrained("saved")(batch).loss, loss)
 """,
 }  # fmt: skip
 
-# Each copy runs in a child of one interpreter that has torch: importing it costs more than all the copies do.
+# Each copy runs in a child of one interpreter that has torch, and what torch imports late (for an optimizer, say): that
+# costs more than all the copies do.
 # -I: neither the repository nor the current folder can be imported, nor what PYTHONPATH names.
 DRIVER = """
-import json, os, runpy, sys, torch, traceback
+import json, os, runpy, sys, torch, torch.testing, torch._dynamo, traceback
 for folder, script, run_name in json.loads(sys.argv[1]):
     child = os.fork()
     if child == 0:
