@@ -178,6 +178,30 @@ def test_each_approach_with_heads_of_other_kinds(approach, data, tmp_path):
         assert rows[0] == rows[1], "nothing is forgotten"
 
 
+HELD = [{"name": name, "strength": strength} for name, strength in (("ewc", 300.0), ("l2_start", 1.0), ("lwf", 10.0))]
+
+
+@pytest.mark.parametrize("approach", HELD, ids=lambda approach: approach["name"])
+def test_two_micro_batches_are_one_of_both(approach, data, tmp_path):
+    """Without dropout; what the approach adds counts once per step, also in the short last one of an epoch."""
+    shutil.copytree(encoder(data), tmp_path / "start")
+    config = read(tmp_path / "start/config.json") | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (tmp_path / "start/config.json").write_text(json.dumps(config), encoding="utf-8")
+    options = {"approaches": json.dumps([approach]), "train_samples": 24, "model_name_or_path": tmp_path / "start",
+               "tasks": [task | {"dropout": 0.0} for task in by_class(data)]}  # fmt: skip
+    whole = weights_after(data, tmp_path / "whole", batch_size=16, **options)
+    halves = weights_after(data, tmp_path / "halves", batch_size=8, accumulate=2, **options)
+    plain = weights_after(data, tmp_path / "plain", batch_size=16, **options | {"approaches": "[sequential]"})
+    apart, moved = (max(float((whole[n] - other[n]).abs().max()) for n in whole) for other in (halves, plain))
+    assert 1e-3 < moved and apart < 0.1 * moved  # Adam makes much of rounding where gradients are small
+
+
+def weights_after(data, output, **options):
+    learn(data, output, **options)
+    folder = first_run(output) / "tasks/2-others/learnt"
+    return {**load_file(folder / "model.safetensors"), **load_file(folder / "encoder/model.safetensors")}
+
+
 def test_separate_models(data, tmp_path):
     """Each is the one that a sequence of this task alone gives."""
     found = learn(data, tmp_path / "out", approaches="[separate]")
