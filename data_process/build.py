@@ -212,16 +212,16 @@ def read_data(
         scans[part] = check_file(file, partial(open_source, file), schema, gold, limit, on_bad_record)
     chosen = {part: places_of(files[part], found, () if part == "predict" else classes)
               for part, found in scans.items()}  # fmt: skip
-    indices = {part: [scans[part].kept[i] for i in places] for part, places in chosen.items()
-               if len(places) < scans[part].num_records}  # fmt: skip
+    numbers = {part: chosen_of(scans[part].kept, places) for part, places in chosen.items()}
+    indices = {part: list(own) for part, own in numbers.items() if len(own) < scans[part].num_records}
     data = Data(schema, scans, dict(files), indices, cache_dir, limit)
     if plan and "train" in files:
-        found, places = scans["train"], chosen["train"]
+        found, places, own = scans["train"], chosen["train"], numbers["train"]
         try:
             parts = plan.parts(chosen_of(found.strata, places), chosen_of(found.groups, places) or None)
         except ValueError as error:
             raise DataError(files["train"], str(error)) from error
-        data.indices |= {part: [found.kept[places[i]] for i in numbers] for part, numbers in parts.items()}
+        data.indices |= {part: [own[i] for i in picked] for part, picked in parts.items()}
         data.sources |= dict.fromkeys(parts, files["train"])
     return data
 
