@@ -1,8 +1,8 @@
 """What is trained on and what is held out, through main.py: groups, folds, few-shot, several labels per record."""
 
 import json
+import runpy
 import statistics
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -127,22 +127,22 @@ def test_mistakes(name, file, tmp_path, capsys):
 def test_cross_validation(file, tmp_path, monkeypatch, capsys):
     """Every record is held out once; the summary is that of the folds' own files; again, nothing is trained."""
     options = {"do_train": None, "folds": 2, "max_steps": 8}
-    command = [sys.executable, "-m", "experiments.folds", *job(file, tmp_path / "cv", **options)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    argv = job(file, tmp_path / "cv", **options)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("experiments.runs.subprocess.run", in_this_process)
+    monkeypatch.setattr(sys, "argv", ["folds.py", *argv])
+    runpy.run_module("experiments.folds", run_name="__main__")
     held_out = [read(tmp_path / "cv" / f"fold-{n}" / "splits.json")["eval"] for n in range(2)]
     assert sorted(n for numbers in held_out for n in numbers) == list(range(400))
     scores = [read(tmp_path / "cv" / f"fold-{n}" / "eval_metrics.json")["intent/accuracy"] for n in range(2)]
     summary = read(tmp_path / "cv" / "folds.json")["summary"]["intent/accuracy"]
     assert summary == {"mean": pytest.approx(statistics.mean(scores)), "std": pytest.approx(statistics.stdev(scores))}
-    shown = next(line for line in done.stdout.splitlines() if line.startswith("intent/accuracy "))
+    shown = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("intent/accuracy "))
     assert shown.split()[1:] == [f"{summary['mean']:.4f}", "±", f"{summary['std']:.4f}"]
     weights = tmp_path / "cv" / "fold-1" / "best" / "model.safetensors"
     before = weights.stat().st_mtime_ns
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("experiments.runs.subprocess.run", in_this_process)
-    assert run_folds(command[3:])["summary"]["intent/accuracy"] == summary and weights.stat().st_mtime_ns == before
+    assert run_folds(argv)["summary"]["intent/accuracy"] == summary and weights.stat().st_mtime_ns == before
     with pytest.raises(SystemExit) as left:
-        run_folds([*command[3:], "--folds", "0"])
+        run_folds([*argv, "--folds", "0"])
     assert left.value.code == 2
     assert capsys.readouterr().err.endswith("error: arguments: folds: give the number of folds, at least 2\n")
