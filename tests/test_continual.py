@@ -393,7 +393,7 @@ def test_killed_at_random_moments(data, tmp_path):
 
 @pytest.mark.slow
 def test_killed_often(data, tmp_path):
-    kill(data, tmp_path, approaches=APPROACHES, kills=25)
+    kill(data, tmp_path, approaches=APPROACHES, kills=6)
 
 
 def kill(data: Path, tmp_path: Path, approaches: list[str], kills: int) -> None:

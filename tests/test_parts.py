@@ -124,6 +124,7 @@ def test_mistakes(name, file, tmp_path, capsys):
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 def test_cross_validation(file, tmp_path, monkeypatch, capsys):
     """Every record is held out once; the summary is that of the folds' own files; again, nothing is trained."""
     options = {"do_train": None, "folds": 2, "max_steps": 8}
