@@ -260,7 +260,7 @@ def load(run: Run, number: int, state: Path | None) -> None:
     run.model = main.build_model(job).to(job.device)
     run.job.unpadded = job.unpadded
     run.approach = build_approach(run.plan, run)
-    if before is not None and hasattr(run.approach, "load_state_dict"):
+    if state is None and before is not None and hasattr(run.approach, "load_state_dict"):
         run.approach.load_state_dict(load_tree(before / "approach.safetensors"))
 
 

@@ -13,8 +13,8 @@ has an `encoder` and `heads`, batches are those of data_loader/task_batches.py):
                                          the gradient of one sample's summed loss, without dropout
     select(model, task)                  before a task is trained further or evaluated: puts in what belongs to it
     state_dict(), load_state_dict(state) of tensors, numbers and texts in dicts and lists: all that it needs to go on.
-                                         What the task before left is loaded before begin_task, what an interrupted
-                                         training left behind it
+                                         What the task before left is loaded before begin_task; what an interrupted
+                                         training left, and nothing else, behind it
     TRAINS                               "in turn" (where absent), "together" (all tasks at once) or "apart" (a model
                                          for each)
     PEFT                                 options of the peft library: adapters are trained instead of the encoder
