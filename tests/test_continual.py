@@ -346,7 +346,7 @@ def without_seconds(results):
     return results | {"rows": [row | {"seconds": 0} for row in results["rows"]]}
 
 
-APPROACHES = [name for name in approach_names() if getattr(approach_class(name), "TRAINS", "in turn") != "apart"]
+APPROACHES = approach_names()
 
 
 QUICK = ("joint", "ewc")  # each of the others is held to the same by a test of its own file
