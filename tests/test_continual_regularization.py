@@ -513,7 +513,7 @@ def test_lwf_is_the_definition_for_every_kind_of_head(case: Case) -> None:
 def test_lwf_compares_a_crfs_emissions(decoder: str) -> None:
     """Words with a tag, by a loop; both decoders alike."""
     case = Case("word_tagging", {"decoder": decoder})
-    model, teacher, approach = after_one_task(case, "old", "new", temperature=2.0)
+    model, teacher, approach = after_one_task(case, "old", "new", strength=1.0, temperature=2.0)
     batch = batch_of(case, "new")
     labels, total, items = batch["labels"]["new"], 0.0, 0
     taught, scores = (each({**batch, "labels": {}, "tasks": ("old",)}).logits["old"] / 2 for each in (teacher, model))

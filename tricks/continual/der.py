@@ -6,7 +6,7 @@ Baseline, NeurIPS 2020, https://arxiv.org/abs/2004.07211. The loss of a batch is
 (z - h)^2 over one draw from the memory, z being the logits from when a sample came into it and h those of now, + beta *
 the mean loss of another draw, with gold labels. beta = 0 is DER.
 
-    approach = Approach(Buffer(size=500), collate, batch_size=32, alpha=0.5, beta=0.5)       # buffer.py
+    approach = Approach(Buffer(size=500), collate, batch_size=32, alpha=0.1, beta=0.5)       # buffer.py
     loss = model(batch).loss + approach.extra_loss(model, batch, output)
 
     python continual.py --config configs/continual/jd21_5.yaml --approaches '[{name: der, size: 500, beta: 0}]'
@@ -36,7 +36,7 @@ class Approach:
         buffer: Any,
         collate: Callable[[Sequence[Mapping[str, Any]]], Sequence[Mapping[str, Any]]],
         batch_size: int = 32,
-        alpha: float = 0.5,
+        alpha: float = 0.1,
         beta: float = 0.5,
     ):
         """

@@ -13,7 +13,7 @@ approximation, NeurIPS 2019, https://arxiv.org/abs/1905.12558. A text of many wo
     fisher = diagonal_fisher(weights, (loss_of(sample).backward() for sample in samples))     # 1. familiar calls
     loss = loss + strength / 2 * sum((fisher[n] * (w - kept[n]).square()).sum() for n, w in weights.items())
 
-    python continual.py --config configs/continual/jd21_5.yaml --approaches '[{name: ewc, strength: 100}]'      # 2.
+    python continual.py --config configs/continual/jd21_5.yaml --approaches '[{name: ewc, strength: 300}]'      # 2.
 
 Exact where copies usually are not: squares of the gradients of single samples, not of a batch's mean gradient; the sum
 over any number of tasks in the memory of one, see `merged`, value and gradient; a head is held only by the tasks after
@@ -65,7 +65,7 @@ def merged(held: Tensor, center: Tensor, fisher: Tensor, weight: Tensor) -> tupl
 class Approach:
     """Holds all trained weights, the heads' too, by name."""
 
-    def __init__(self, strength: float = 100.0, samples: int = 200, online: bool = False, decay: float = 1.0):
+    def __init__(self, strength: float = 1000.0, samples: int = 200, online: bool = False, decay: float = 1.0):
         """
         Args:
             strength: factor of half the penalty; 0 = off.

@@ -31,7 +31,7 @@ def squared_distance(module: nn.Module, start: Mapping[str, Tensor]) -> Tensor:
 
 
 class Approach:
-    def __init__(self, strength: float = 0.1):
+    def __init__(self, strength: float = 0.01):
         """strength: factor of half the squared distance; 0 = off. Raises ValueError if it is negative."""
         if not strength >= 0:
             raise ValueError(f"L2: strength must not be negative, found {strength}")

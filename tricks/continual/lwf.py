@@ -48,7 +48,7 @@ class Approach:
 
     def __init__(
         self,
-        strength: float = 1.0,
+        strength: float = 0.3,
         temperature: float = 2.0,
         divergence: Callable[[str, Tensor, Tensor, Tensor], Tensor] = divergence,
     ):
