@@ -541,7 +541,7 @@ def test_lwf_of_a_head_that_is_trained_further_compares_the_earlier_classes_only
 def test_lwf_of_several_labels_that_are_trained_further() -> None:
     case = Case("multi_label_classification")
     first = SimpleNamespace(name="first", head="new", classes=[1])
-    model, teacher, approach = after_one_task(case, "new", task=first, temperature=2.0)
+    model, teacher, approach = after_one_task(case, "new", task=first, strength=1.0, temperature=2.0)
     batch = batch_of(case, "new")
     output, known = model(batch), batch["labels"]["new"][:, 0] != -100
     p, q = ((x.logits["new"][known][:, 1] / 2).sigmoid() for x in (teacher(batch), output))

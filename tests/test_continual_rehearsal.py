@@ -575,7 +575,7 @@ def test_resumed_training_is_unbroken_training(tmp_path: Path, name: str, class_
         (lambda: approach_class("replay")(None, None, batch_size=0), "replay: batch_size must be at least 1"),
         (lambda: approach_class("replay")(None, None, weight=-1.0), "weight not negative, found 32 and -1.0"),
         (lambda: approach_class("agem")(None, None, batch_size=0), "A-GEM: batch_size must be at least 1, found 0"),
-        (lambda: approach_class("der")(None, None, beta=-1.0), "alpha and beta not negative, found 32, 0.5 and -1.0"),
+        (lambda: approach_class("der")(None, None, beta=-1.0), "alpha and beta not negative, found 32, 0.1 and -1.0"),
     ],
 )
 def test_impossible_options_are_refused(make: Any, message: str) -> None:
