@@ -98,6 +98,7 @@ def test_a_resumed_run_is_the_unbroken_one_dropout_included(tmp_path: Path) -> N
         assert torch.equal(resumed.model.state_dict()[name], value), name
 
 
+@pytest.mark.slow
 def test_dropout_and_attention_of_a_cpu_draw_the_same_masks_inside_a_compiled_layer() -> None:
     """main.py leaves them out then; who copies them may not. NumPy counts bits there, which no graph can."""
     losses = []

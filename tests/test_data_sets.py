@@ -93,6 +93,7 @@ def test_a_resumed_run_is_the_unbroken_one(mixing, files, tmp_path):
     assert whole[-1]["eval"] == broken[-1]["eval"]
 
 
+@pytest.mark.slow
 def test_two_ranks_with_other_tasks_at_once_are_one_with_two_micro_batches(files, tmp_path):
     """A rank may lack tasks that the other one has; dropout is off, as it differs between ranks."""
     tasks = json.dumps([task | {"dropout": 0.0} for task in TASKS])

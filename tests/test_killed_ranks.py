@@ -197,10 +197,11 @@ def report(found: list[dict[str, Any]]) -> None:
           f"after {seconds[0]} to {seconds[-1]} s, median {seconds[len(seconds) // 2]} s")  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("does", "code", "says"), [
     (["raise", 4, 0], 1, "rank 1 .* ended with exit code 1\n"),
-    pytest.param(["exit", 4, 2], 2, "lost another rank", marks=pytest.mark.slow),
-    pytest.param(["exit", 4, 3], 3, "lost another rank", marks=pytest.mark.slow),
+    (["exit", 4, 2], 2, "lost another rank"),
+    (["exit", 4, 3], 3, "lost another rank"),
 ])  # fmt: skip
 def test_what_would_end_alike_is_not_started_again(tmp_path, does, code, says):
     folder = tmp_path / "out"
@@ -211,6 +212,7 @@ def test_what_would_end_alike_is_not_started_again(tmp_path, does, code, says):
     assert text.count("error: rank 0 ") == 1, "one start"
 
 
+@pytest.mark.slow
 def test_a_rank_that_hangs_is_named(tmp_path):
     """Three ranks; the two that wait both name the third, and since when, and for what they wait."""
     folder = tmp_path / "out"

@@ -88,6 +88,7 @@ def test_what_one_process_needs_is_predicted() -> None:
     check([measure_ranks.all_cases()])
 
 
+@pytest.mark.slow
 @processes
 def test_what_two_processes_need_and_send_is_predicted() -> None:
     """Measured again if it differs: a buffer that gloo frees a moment late counts in the peak, 3 % in a run of many."""
