@@ -130,7 +130,7 @@ def build_job(args: ContinualArguments, sequence: Sequence[Task], plan: Plan) ->
 
 def settle_model(run: Run) -> None:
     """What the approach wants of encoder and heads. Raises ConfigError."""
-    from model_utils.heads import head_class
+    from model_utils.heads import compares_records, head_class
 
     args, label = run.job.args, run.plan.label
     args.peft = getattr(run.approach, "PEFT", {})
@@ -138,9 +138,12 @@ def settle_model(run: Run) -> None:
         require(not args.unpad, "unpad", f"does not go with {label}; leave it out")
         args.unpad = False
     needed = getattr(run.approach, "NEEDS", "")
-    for kind in {task["kind"] for task in run.job.tasks}:
-        fits = not needed or hasattr(head_class(kind), needed)
-        require(fits, "approaches", f"{label}: not for {kind}, whose head has no {needed}")
+    single = getattr(run.approach, "NEEDS_SINGLE_LOSSES", False)
+    for task in run.job.tasks:
+        fits = not needed or hasattr(head_class(task["kind"]), needed)
+        require(fits, "approaches", f"{label}: not for {task['kind']}, whose head has no {needed}")
+        fits = not single or not compares_records(task["kind"], main.head_options(task))
+        require(fits, "approaches", f"{label}: not for {task['name']}, whose loss compares the records of a batch")
 
 
 def with_classes(task: Task, job: main.Job) -> Task:

@@ -35,6 +35,7 @@ OTHER_HEADS = [{"name": "intents", **INTENT}, {"name": "slots", **SLOTS}]
 NAMES = ("intents", "slots")
 ROOT = Path(__file__).parents[1]
 POINTER = [{"name": "a", "kind": "global_pointer", "label_column": "tags"}]
+VECTORS = [{"name": "a", "kind": "sentence_embedding", "label_column": "score"}]
 
 
 def command(data, output, tasks=OTHER_HEADS, **options):
@@ -261,6 +262,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "padding": ({"approaches": "[prompt_pool]", "unpad": True}, "unpad: does not go with prompt_pool; leave it out"),
     "no adapters": ({"approaches": "[{name: adapters, peft: {peft_type: X}}]"}, "peft: there is no peft_type 'X'"),
     "no divergence": ({"approaches": "[lwf]", "tasks": POINTER}, "lwf: not for global_pointer, whose head has no"),
+    "no loss of one record": ({"approaches": "[ewc]", "tasks": VECTORS}, "ewc: not for a, whose loss compares the rec"),
 }
 WRONG_TASKS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown kind": ({"kind": "b"}, "unknown kind 'b'"),

@@ -18,6 +18,7 @@ from transformers import BertConfig, BertModel
 
 from data_loader.collate import LEVELS, Collator, blank
 from data_process.levels import level_of
+from model_utils import heads
 from model_utils.heads import gold_optional, head_class, head_kinds
 from model_utils.multitask_model import MultiTaskModel, build_model
 
@@ -73,7 +74,7 @@ def level(case: Case) -> str:
 
 def compares_records(case: Case) -> bool:
     """Whether the loss of a record depends on the other ones, as that of in-batch negatives."""
-    return case.kind == "sentence_embedding" and case.options.get("objective") != "cosine"
+    return heads.compares_records(case.kind, case.options)
 
 
 def features(case: Case, size: int = 6, seed: int = 0) -> list[dict[str, Any]]:
@@ -193,7 +194,7 @@ def test_every_head_has_every_member(kind: str) -> None:
     assert isinstance(head.all_layers, bool) and isinstance(getattr(head, "EXACT", True), bool)
     assert isinstance(gold_optional(kind, {}), bool)
     documented = head_class.__globals__["__doc__"]
-    for name in (*MEMBERS, "EXACT", "gold_optional", "divergence", "criterion", "report", "tunes"):
+    for name in (*MEMBERS, "EXACT", "gold_optional", "compares_records", "divergence", "criterion", "report", "tunes"):
         assert f"\n    {name}" in documented
 
 

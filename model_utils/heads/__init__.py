@@ -17,6 +17,7 @@ and may have these:
 
     EXACT                              False if equality with the reference says nothing, as for numbers
     gold_optional(**options)           static: whether training records may do without gold labels
+    compares_records(**options)        static: whether the loss of a record depends on the others of its micro-batch
     divergence(logits, others, labels)     how far other logits are from these, summed over items: Kullback-Leibler
                                        divergences, or squared differences of numbers
     criterion                          (logits, labels, class weights) -> losses in training, see losses.py
@@ -52,6 +53,11 @@ def head_class(kind: str) -> Any:
 def gold_optional(kind: str, options: dict[str, Any]) -> bool:
     """Whether training records of a task may do without gold labels."""
     return getattr(head_class(kind), "gold_optional", lambda **_: False)(**options)
+
+
+def compares_records(kind: str, options: dict[str, Any]) -> bool:
+    """Whether the loss of a record depends on the others of its micro-batch; one alone has none then."""
+    return getattr(head_class(kind), "compares_records", lambda **_: False)(**options)
 
 
 def build_head(kind: str, hidden_size: int, labels: list[str], options: dict[str, Any]) -> nn.Module:

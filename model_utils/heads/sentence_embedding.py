@@ -70,6 +70,10 @@ class Head(nn.Module):
         """Whether training records may do without gold scores."""
         return objective == "in_batch_negatives"
 
+    @staticmethod
+    def compares_records(objective: str = "in_batch_negatives", **_: Any) -> bool:
+        return objective != "cosine"
+
     def forward(self, hidden_states: Sequence[torch.Tensor], batch: Mapping[str, Any]) -> torch.Tensor:
         """Vectors (B, 2, H) of length 1."""
         vectors = pool(hidden_states, batch["attention_mask"], self.pooling).float()  # (R, H)

@@ -19,6 +19,7 @@ has an `encoder` and `heads`, batches are those of data_loader/task_batches.py):
                                          for each)
     PEFT                                 options of the peft library: adapters are trained instead of the encoder
     NEEDS                                name of an optional member of heads that it does not do without
+    NEEDS_SINGLE_LOSSES                  True: not for heads whose loss compares the records of a batch
     NEEDS_PADDING                        True: not for an encoder that leaves out padding
 
 What begin_task adds to the model as a module of its own is saved beside the model. An impossible option, or a model

@@ -65,6 +65,8 @@ def merged(held: Tensor, center: Tensor, fisher: Tensor, weight: Tensor) -> tupl
 class Approach:
     """Holds all trained weights, the heads' too, by name."""
 
+    NEEDS_SINGLE_LOSSES = True
+
     def __init__(self, strength: float = 1000.0, samples: int = 200, online: bool = False, decay: float = 1.0):
         """
         Args:
