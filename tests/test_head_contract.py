@@ -74,7 +74,7 @@ def level(case: Case) -> str:
 
 def compares_records(case: Case) -> bool:
     """Whether the loss of a record depends on the other ones, as that of in-batch negatives."""
-    return heads.compares_records(case.kind, case.options)
+    return heads.compares_records(case.kind, dict(case.options))
 
 
 def features(case: Case, size: int = 6, seed: int = 0) -> list[dict[str, Any]]:
