@@ -400,9 +400,11 @@ def parse_into(kind: Any, argv: list[str] | None, prog: str, description: str) -
     for group in kind.GROUPS:
         parser.add_class_arguments(group, skip={f.name for f in dataclasses.fields(group)} & {*kind.HIDDEN})
     names = [f.name for f in dataclasses.fields(kind) if f.name not in kind.HIDDEN]
-    for path in config_files(argv):  # each file alone first, so that its mistakes are reported with its name
+    files, argv = config_files(argv)
+    for path in files:  # each file alone first, so that its mistakes are reported with its name
         parse(parser, ["--config", path], path, names)
-    values = parse(parser, argv, "command line", names)
+    files_first = [f"--config={path}" for path in files] + argv  # the parser lets win what comes last
+    values = parse(parser, files_first, "command line", names)
     args = kind(**{name: values[name] for name in names})
     if show:
         print(to_yaml(args), end="")
@@ -432,9 +434,18 @@ def explicit_booleans(argv: list[str], kind: Any) -> list[str]:
     return out
 
 
-def config_files(argv: list[str]) -> list[str]:
-    spaced = [b for a, b in pairwise(argv) if a == "--config"]
-    return spaced + [a.removeprefix("--config=") for a in argv if a.startswith("--config=")]
+def config_files(argv: list[str]) -> tuple[list[str], list[str]]:
+    """The files of --config, in their order, and the other arguments."""
+    files, others, rest = [], [], iter(argv)
+    for word in rest:
+        name, is_joined, path = word.partition("=")
+        if name != "--config":
+            others.append(word)
+        elif is_joined or (path := next(rest, "")):
+            files.append(path)
+        else:
+            raise ConfigError("command line: --config: needs a file, for example configs/sample_joint.yaml")
+    return files, others
 
 
 def parse(parser: ArgumentParser, argv: list[str], where: str, known: Sequence[str]) -> Any:

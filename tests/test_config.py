@@ -33,6 +33,8 @@ def test_the_command_line_wins_over_the_file_wins_over_the_defaults(yaml_file):
     args = get_args(["--config", path, "--epochs", "9", "--use_fgm", "false"])
     assert (args.lr, args.epochs, args.use_fgm, args.batch_size) == (1e-4, 9, False, 32)
     assert isinstance(args.lr, float), "YAML 1.1 reads 1e-4 as text"
+    assert get_args(["--epochs", "9", "--config", path, "--use_fgm", "false"]) == args, "wherever --config stands"
+    assert get_args(["--epochs", "9", f"--config={path}", "--use_fgm", "false"]) == args
 
 
 @pytest.mark.parametrize("given", [["--use_fgm"], ["--use_fgm", "true"], ["--use_fgm=yes"]])
@@ -56,6 +58,7 @@ MISTAKES = {
     "fraction for a whole number": (["--epochs", "1.5"], "command line: epochs: Expected a int. Got value: 1.5"),
     "not among the choices": (["--precision", "int8"], "command line: precision: Expected a Literal"),
     "missing config": (["--config", "no.yaml"], "command line: config: File does not exist"),
+    "no config": (["--epochs", "2", "--config"], "command line: --config: needs a file, for example configs/sam"),
     "nothing to do": ([], "arguments: do_train: nothing to do; give --do_train"),
     "no file": (["--do_train"], "arguments: train_file: needed by do_train"),
     "file is not there": ([*SAMPLE, "--eval_file", "no.jsonl"], "arguments: eval_file: there is no file no.jsonl"),
