@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_docs_commands import PAGES, ROOT, blocks
+from tests.test_docs_commands import PAGES, ROOT, blocks, english
 
 CHINESE = [page for page in PAGES if page.name.endswith(".zh-CN.md")]
 LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
@@ -14,10 +14,6 @@ LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
 def prose(page: Path) -> str:
     """Without its fenced blocks."""
     return re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-
-
-def english(page: Path) -> Path:
-    return page.with_name(page.name.replace(".zh-CN.md", ".md"))
 
 
 def anchor(heading: str) -> str:

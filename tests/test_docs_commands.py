@@ -34,6 +34,8 @@ NOT_TRIED = {
     ("cp",): "copies; tests/test_readme.py does it",
 }
 SHELLS = ("sh", "bash", "shell", "console")  # languages of blocks
+# pages whose commands need files that only the page has -> the test that runs them
+RUN_ELSEWHERE = {"docs/extending.md": "tests/test_extending.py"}
 PROGRAMS = ("python", "sh", "cp", "mkdir", "cd", "pip", "sbatch", "torchrun", "git")  # that a block may call
 
 
@@ -41,6 +43,11 @@ def blocks(text: str) -> list[tuple[str, str]]:
     """(language, content) of the fenced blocks."""
     parts = re.split(r"^ *```(.*)\n", text, flags=re.M)
     return [*zip(parts[1::4], parts[2::4], strict=True)]
+
+
+def english(page: Path) -> Path:
+    """The page that a Chinese one is a translation of, or the page itself."""
+    return page.with_name(page.name.replace(".zh-CN.md", ".md"))
 
 
 def called(script: str, folder: Path) -> list[list[str]]:
@@ -64,7 +71,7 @@ def documented(folder: Path) -> dict[tuple[str, ...], str]:
     found: dict[tuple[str, ...], str] = {}
     for page in PAGES:
         for language, content in blocks(page.read_text(encoding="utf-8")):
-            if language in SHELLS:
+            if language in SHELLS and str(english(page).relative_to(ROOT)) not in RUN_ELSEWHERE:
                 for words in called(content, folder):
                     found.setdefault(tuple(words), str(page.relative_to(ROOT)))
     return found
@@ -262,5 +269,7 @@ def test_what_is_not_tried_is_there(commands: dict[tuple[str, ...], str]) -> Non
     for words, page in commands.items():
         for name in (word for word in words if re.fullmatch(r"tests/\S+\.py", word)):
             assert (ROOT / name).is_file(), f"{page}: {name}"
+    for page, test in RUN_ELSEWHERE.items():
+        assert page in (ROOT / test).read_text(encoding="utf-8")
     for start in NOT_TRIED:
         assert any(words[: len(start)] == start for words in commands), f"{start} is in no document any more"
