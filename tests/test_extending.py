@@ -33,13 +33,14 @@ HEAVY = ("tests.tiny", "datasets", "sklearn.metrics", "seqeval.metrics.v1", "seq
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the rooms and of main.py with the files and the changes of the page."""
+    """A copy of the rooms and of main.py with the files and the changes of the page, and some of the sample corpus."""
     copy = tmp_path_factory.mktemp("extended")
     for room in sorted(ROOMS - {"config", "logging_config"}):
-        shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / room, copy / room)
     shutil.copytree(ROOT / "configs", copy / "configs")
     for name in ("main.py", "config.py", "logging_config.py"):
         shutil.copy(ROOT / name, copy)
+    (copy / "sample.jsonl").write_text("\n".join(map(json.dumps, generate(64))) + "\n", encoding="utf-8")
     assert {*FILES} == {HEAD, DATA_SET, TRICK}
     for name, code in FILES.items():
         assert not (copy / name).exists()
@@ -64,7 +65,8 @@ def run(copy: Path, words: list[str], said: Path | None = None) -> int | None:
             return importlib.import_module(f"{words[2]}.__main__").run(words[3:])
         main = importlib.import_module("main")
         assert Path(main.__file__ or "").parent == copy
-        return main.run([*words[2:], *SMALL])
+        sample = [] if "--train_file" in words else ["--train_file", "sample.jsonl"]  # made once; it takes a second
+        return main.run([*words[2:], *SMALL, *sample])
 
     for name in HEAVY:  # once, not in each process
         importlib.import_module(name)
@@ -100,6 +102,7 @@ def test_a_file_keeps_the_laws(name: str, extended: Path) -> None:
         assert done.returncode == 0 or "No module named ruff" in done.stderr, done.stdout
 
 
+@pytest.mark.slow
 def test_the_head(extended: Path, tmp_path: Path) -> None:
     words = command("output/cosine")
     assert run(extended, words) == 0
@@ -141,6 +144,7 @@ def bracketed(record: dict[str, Any]) -> str:
     return f"{record['intent']} | {' '.join(words)}"
 
 
+@pytest.mark.slow
 def test_the_data_set(extended: Path, tmp_path: Path) -> None:
     """The sample corpus comes back as it was; then it is trained on."""
     raw, records = extended / "raw/bracketed", generate(72)
@@ -176,6 +180,7 @@ def test_the_data_set(extended: Path, tmp_path: Path) -> None:
     assert [json.loads(line) for line in kept] == records[:3] + records[4:56]
 
 
+@pytest.mark.slow
 def test_the_trick(extended: Path) -> None:
     """Its self-check passes; by flag and by task it is the loss of training, and evaluation reports the plain one."""
     done = subprocess.run([sys.executable, "gce.py"], cwd=extended / "tricks", capture_output=True, text=True)
