@@ -22,7 +22,8 @@ from tests.test_laws import ROOMS, WIRING, foreign_imports
 
 TEXT = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"`([\w/]+\.py)`:\n\n```python\n(.*?)^```$", TEXT, re.M | re.S))
-HEAD, DATA_SET, TRICK = "model_utils/heads/cosine_classification.py", "data_process/datasets/bracketed.py", "tricks/gce.py"
+HEAD, DATA_SET = "model_utils/heads/cosine_classification.py", "data_process/datasets/bracketed.py"
+TRICK = "tricks/gce.py"
 COMMANDS = [shlex.split(line) for language, text in blocks(TEXT) if language == "sh" for line in text.splitlines()]
 SMALL = ["--debug", "--max_steps", "4", "--logging_steps", "1", "--model_name_or_path", "scratch:tiny",
          "--scratch_vocab_size", "300", "--precision", "fp32", "--device", "cpu"]  # fmt: skip
@@ -97,8 +98,8 @@ def test_no_command_is_left_out() -> None:
 def test_a_file_keeps_the_laws(name: str, extended: Path) -> None:
     assert foreign_imports(Path(name), FILES[name]) == []
     for changed in (name, "config.py", "tricks/build.py"):
-        done = subprocess.run([sys.executable, "-m", "ruff", "check", "--config", str(ROOT / "pyproject.toml"), changed],
-                              cwd=extended, capture_output=True, text=True)  # fmt: skip
+        check = [sys.executable, "-m", "ruff", "check", "--config", str(ROOT / "pyproject.toml"), changed]
+        done = subprocess.run(check, cwd=extended, capture_output=True, text=True)
         assert done.returncode == 0 or "No module named ruff" in done.stderr, done.stdout
 
 
@@ -154,7 +155,7 @@ def test_the_data_set(extended: Path, tmp_path: Path) -> None:
         (raw / f"{name}.txt").write_text("\n\n".join(map(bracketed, own)) + "\n", encoding="utf-8")
     shown = next(text for language, text in blocks(TEXT) if "hey jude" in text and language == "text")
     assert shown.splitlines()[0] == bracketed({
-        "intent": "play_music", "tokens": "play hey jude by the beatles".split(),
+        "intent": "play_music", "tokens": ["play", "hey", "jude", "by", "the", "beatles"],
         "tags": ["O", "B-song", "I-song", "O", "B-artist", "I-artist"],
     })  # fmt: skip
     convert = command("--raw raw")
