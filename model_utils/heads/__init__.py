@@ -35,7 +35,7 @@ from typing import Any
 
 from torch import nn
 
-from ..encoder import ModelError
+from ..errors import ModelError
 
 
 def head_kinds() -> list[str]:
