@@ -6,7 +6,7 @@
 
 transformers takes seconds to import, and is imported where a model is made: mistakes that need none are named before.
 
-Copy: with errors.py; needs torch, transformers, safetensors.
+Copy: with model_error.py; needs torch, transformers, safetensors.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from .errors import ModelError
+from .model_error import ModelError
 
 logger = logging.getLogger(__name__)
 

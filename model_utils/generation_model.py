@@ -19,9 +19,9 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer, GenerationConfig
 
-from .errors import ModelError
 from .heads import build_head
 from .language_model import load_language_model
+from .model_error import ModelError
 from .multitask_model import MultiTaskOutput, check_name, encoder_weights, read_folder, write_json
 
 

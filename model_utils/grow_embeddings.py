@@ -7,7 +7,7 @@ five times faster than other ways to begin, and its results better. The same mea
 not tied and of the bias behind it, so that a new word's score is, for any hidden state, the mean of its pieces' scores:
 never above that of its best piece, so no new word crowds out the old ones.
 
-Copy: with encoder.py, errors.py; needs torch, transformers, safetensors.
+Copy: with encoder.py, model_error.py; needs torch, transformers, safetensors.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel
 from transformers.utils import logging as transformers_logging
 
 from .encoder import load_weights
-from .errors import ModelError
+from .model_error import ModelError
 
 
 def load_whole(path: str) -> Any:

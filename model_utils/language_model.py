@@ -3,7 +3,7 @@
     language_model = load_language_model("scratch:gpt-small", tokenizer, max_length=128, max_target_length=64)
     is_causal("scratch:gpt-small")      # True: it goes on with its own input; else an encoder reads, a decoder writes
 
-Copy: with encoder.py, errors.py; needs torch, transformers, safetensors.
+Copy: with encoder.py, model_error.py; needs torch, transformers, safetensors.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from .encoder import SCRATCH, base_of, load_weights, position_limit
-from .errors import ModelError
+from .model_error import ModelError
 
 CAUSAL = "gpt-"  # scratch:gpt-small
 

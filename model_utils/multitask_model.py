@@ -25,9 +25,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .encoder import load_encoder
-from .errors import ModelError
 from .heads import build_head
 from .loss_weights import UncertaintyWeights
+from .model_error import ModelError
 
 
 @dataclass

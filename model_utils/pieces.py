@@ -6,7 +6,7 @@
 
 For the encoders of transformers positions that begin anew change no attention. B rows, T sub-words.
 
-Copy: with encoder.py, errors.py; needs torch, transformers, safetensors.
+Copy: with encoder.py, model_error.py; needs torch, transformers, safetensors.
 """
 
 import inspect

@@ -3,7 +3,7 @@
     language_model, causal = load_pretrained("bert-base-chinese")
     language_model, causal = new_of_shape({"model_type": "bert", "hidden_size": 256}, tokenizer, length=128)
 
-Copy: with encoder.py, errors.py; needs torch, transformers, safetensors.
+Copy: with encoder.py, model_error.py; needs torch, transformers, safetensors.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from .encoder import load_weights
-from .errors import ModelError
+from .model_error import ModelError
 
 
 def load_pretrained(

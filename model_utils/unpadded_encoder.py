@@ -11,7 +11,7 @@ first, and refused for others.
 
 R inputs, T sub-words of the longest, N real sub-words of all, L sub-words in the row, A heads of size D, H hidden size.
 
-Copy: with cpu_attention.py, cpu_dropout.py, encoder.py, errors.py; needs torch, transformers, numpy, safetensors.
+Copy: with cpu_attention.py, cpu_dropout.py, encoder.py, model_error.py; needs torch, transformers, numpy, safetensors.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from transformers.masking_utils import sdpa_mask
 
 from .cpu_attention import attention_forward
 from .encoder import first_position
-from .errors import ModelError
+from .model_error import ModelError
 
 NAME = "unpadded"
 WASTE = 64**2  # scores of a head that a tile may have of padding: another tile takes as long as some thousands

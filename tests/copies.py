@@ -14,6 +14,7 @@ The README of a room that may be copied whole has such a line for the folder.
 """
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -29,6 +30,13 @@ PIP = {"sklearn": "scikit-learn", "torchcrf": "pytorch-crf"}  # where pip calls 
 HEADER = re.compile(
     r"Copy: (?:alone|the folder|with (?P<files>[^;]+)); needs (?P<needs>[^;]+?)(?:; can use (?P<uses>[^;]+?))?\."
 )
+
+
+MARK = "<!-- written by python -m tests.copies -->\n"
+HEADS = {
+    "docs/cookbook.md": ("file", "what it is", "with it", "needs"),
+    "docs/cookbook.zh-CN.md": ("文件", "一起复制", "依赖"),
+}
 
 
 @dataclass
@@ -165,3 +173,81 @@ def copy(name: str, folder: Path) -> str:
         target.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", *(ROOT / file for file in files if os.path.dirname(file) == place), target], check=True)
     return ".".join(["parts", *name.removesuffix("/__init__.py").removesuffix(".py").split("/")[1:]])
+
+
+# Each job runs in a child of one interpreter that has the packages, and what they import late (for an optimizer, say):
+# that costs more than all the copies do. -I: neither the repository nor what PYTHONPATH names can be imported.
+DRIVER = """
+import json, os, runpy, sys, traceback
+site, preload, jobs = json.loads(sys.argv[1])
+sys.path += site
+for statement in preload:
+    exec(statement)
+for folder, script, run_name in jobs:
+    child = os.fork()
+    if child == 0:
+        result = ""
+        try:
+            os.chdir(folder)
+            sys.path.insert(0, folder)
+            runpy.run_path(script, run_name=run_name)
+        except BaseException:
+            result = traceback.format_exc()
+        with open(os.path.join(folder, run_name + ".result"), "w") as out:
+            out.write(result)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+PRELOAD = {
+    "numpy": "import numpy",
+    "torch": "import torch, torch.testing, torch._dynamo, torch.optim",
+    "transformers": "from transformers import BertConfig, BertModel, SchedulerType, get_scheduler",
+    "scikit-learn": "import sklearn.metrics, sklearn.model_selection, scipy.stats",
+}
+
+Job = tuple[str, str, str]  # folder, script, and the name that it runs under
+
+
+def run(jobs: list[Job], packages: set[str], site: Path | None = None) -> dict[tuple[str, str], str]:
+    """(folder, name) -> traceback, or "" if it ran.
+
+    packages: those that are imported before. site: a folder of packages, the only ones that are visible; None = all.
+    """
+    preload = [statement for package, statement in PRELOAD.items() if package in packages]
+    options = ["-I"] if site is None else ["-I", "-S"]
+    arguments = json.dumps([[] if site is None else [str(site)], preload, jobs])
+    environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"], "HOME": str(Path.home())}
+    done = subprocess.run([sys.executable, *options, "-c", DRIVER, arguments], env=environment, capture_output=True,
+                          text=True, timeout=600)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return {(folder, name): Path(folder, f"{name}.result").read_text(encoding="utf-8") for folder, _, name in jobs}
+
+
+def table(document: str) -> str:
+    """A row for each file, of the English or the Chinese cookbook."""
+    head = HEADS[document]
+    rows = [head, ("---",) * len(head)]
+    for path in advertised():
+        header = stated(path)
+        assert header is not None
+        what = " ".join(docstring((ROOT / path).read_text(encoding="utf-8")).split("\n\n")[0].split()).rstrip(".")
+        uses = [*written(path, {u for u in header.uses if u.endswith(".py")}), *packages(header.uses)]
+        needs = ", ".join(packages(header.needs)) + (f" ({', '.join(uses)})" if uses else "")
+        row = (f"`{path}`", what.replace("|", "\\|"), " ".join(f"`{f}`" for f in written(path, header.files)), needs)
+        rows.append(row if len(head) == 4 else (row[0], *row[2:]))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def packages(names: set[str]) -> list[str]:
+    return sorted((n for n in names if not n.endswith(".py")), key=lambda n: (n != "torch", n))
+
+
+def main() -> None:
+    for document in HEADS:
+        path = ROOT / document
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text[: text.index(MARK)] + MARK + table(document), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

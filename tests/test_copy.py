@@ -13,8 +13,6 @@ What is shown, from weak to strong:
 - for some files in a real virtual environment made by pip, where pip can get the packages.
 """
 
-import json
-import os
 import re
 import subprocess
 import sys
@@ -25,7 +23,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.copies import ROOMS, ROOT, Copy, advertised, copy, files_below, found, stated, written
+from tests.copies import PRELOAD, ROOMS, ROOT, Copy, Job, advertised, copy, files_below, found, run, stated, written
 
 TOY = """
 from types import SimpleNamespace
@@ -401,38 +399,6 @@ FILES = advertised()
 SELF_CHECKED = [path for path in FILES if path.startswith("tricks/")] + ["model_utils/crf.py"]
 ROOMS_COPIED = ["data_loader", "trainer", "model_utils"]
 
-# Each job runs in a child of one interpreter that has the packages, and what they import late (for an optimizer, say):
-# that costs more than all the copies do. -I: neither the repository nor what PYTHONPATH names can be imported.
-DRIVER = """
-import json, os, runpy, sys, traceback
-site, preload, jobs = json.loads(sys.argv[1])
-sys.path += site
-for statement in preload:
-    exec(statement)
-for folder, script, run_name in jobs:
-    child = os.fork()
-    if child == 0:
-        result = ""
-        try:
-            os.chdir(folder)
-            sys.path.insert(0, folder)
-            runpy.run_path(script, run_name=run_name)
-        except BaseException:
-            result = traceback.format_exc()
-        with open(os.path.join(folder, run_name + ".result"), "w") as out:
-            out.write(result)
-        os._exit(0)
-    os.waitpid(child, 0)
-"""
-PRELOAD = {
-    "numpy": "import numpy",
-    "torch": "import torch, torch.testing, torch._dynamo, torch.optim",
-    "transformers": "from transformers import BertConfig, BertModel, SchedulerType, get_scheduler",
-    "scikit-learn": "import sklearn.metrics, sklearn.model_selection, scipy.stats",
-}
-
-Job = tuple[str, str, str]  # folder, script, and the name it runs under: "import", "use" or "__main__"
-
 
 def jobs_of(name: str, folder: Path) -> list[Job]:
     """Copy a file or a room into the empty folder, and what is to be run there."""
@@ -452,18 +418,6 @@ def use_in_readme(room: str) -> str:
     block = re.search(r"```python\n(.*?)```", (ROOT / room / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     assert block is not None
     return block[1]
-
-
-def run(jobs: list[Job], packages: set[str], site: Path | None = None) -> dict[tuple[str, str], str]:
-    """(folder, what) -> traceback, or "" if it ran. With `site` no other package is visible."""
-    preload = [statement for package, statement in PRELOAD.items() if package in packages]
-    options = ["-I"] if site is None else ["-I", "-S"]
-    arguments = json.dumps([[] if site is None else [str(site)], preload, jobs])
-    environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"], "HOME": str(Path.home())}
-    done = subprocess.run([sys.executable, *options, "-c", DRIVER, arguments], env=environment, capture_output=True,
-                          text=True, timeout=600)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return {(folder, what): Path(folder, f"{what}.result").read_text(encoding="utf-8") for folder, _, what in jobs}
 
 
 # ----------------------------------------------------------------------- headers
@@ -493,6 +447,17 @@ def test_the_readme_of_a_room_says_what_the_folder_needs(room: str) -> None:
     header, truth = stated(f"{room}/README.md"), found(*files_below(room))
     assert header is not None
     assert (header.needs, header.uses) == (truth.needs, truth.uses)
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_the_readme_says_what_files_need(readme: str) -> None:
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z_/]+(?:\.py|/))`.*\| ([^|]+) \|$", text, re.MULTILINE)
+    rows = [(name, needs) for name, needs in rows if "/" in name or name == "logging_config.py"]
+    assert len(rows) >= 15
+    for name, needs in rows:
+        truth = found(*files_below(name)) if name.endswith("/") else stated(name)
+        assert truth is not None and {*needs.split(", ")} - {"nothing", "无"} == truth.needs, name
 
 
 @pytest.mark.parametrize(("text", "header"), [

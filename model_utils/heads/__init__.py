@@ -35,7 +35,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import ModelError
+from ..model_error import ModelError
 
 
 def head_kinds() -> list[str]:
