@@ -10,7 +10,7 @@ device goes away (but for dot products that cancel to almost 0). Of equal scores
 
 Q queries, N vectors, H dimensions, K hits, B vectors of a block.
 
-Copy: alone; needs torch, safetensors.
+Copy: alone; needs torch, numpy, safetensors.
 """
 
 import json

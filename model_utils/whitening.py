@@ -12,7 +12,7 @@ authors' code the covariance is divided by N - 1, and the k dimensions of whiten
 
 B vectors of a batch, H hidden size, K components kept.
 
-Copy: alone; needs torch, safetensors.
+Copy: alone; needs torch, numpy, safetensors.
 """
 
 from collections.abc import Iterable

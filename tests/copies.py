@@ -103,6 +103,7 @@ def own_imports(path: str) -> list[tuple[bool, str]]:
             look(child, at_once and not isinstance(child, ast.FunctionDef | ast.Lambda))
 
     look(tree, True)
+    found += [(at_once, "numpy") for at_once, name in found if name == "safetensors.torch"]  # though it does not say so
     return [(at_once, name if name.endswith(".py") else package(name)) for at_once, name in found if package(name)]
 
 

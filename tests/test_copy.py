@@ -547,9 +547,10 @@ def clean_jobs() -> dict[tuple[str, ...], list[tuple[str, str]]]:
     for path in FILES:
         header = stated(path)
         assert header is not None
-        everything = header.needs | {name for name in header.uses if not name.endswith(".py")}
         groups.setdefault(tuple(sorted(header.needs)), []).append((path, "import"))
-        groups.setdefault(tuple(sorted(EXTRA.get(path, set()) | everything)), []).append((path, "use"))
+        if path in {*USES, *SELF_CHECKED}:
+            everything = header.needs | EXTRA.get(path, set()) | {n for n in header.uses if not n.endswith(".py")}
+            groups.setdefault(tuple(sorted(everything)), []).append((path, "use"))
     return groups
 
 

@@ -10,7 +10,7 @@ A callback is a function `callback(event, step, values)`; the trainer calls it o
     "eval"   all metrics of an evaluation
     "epoch"  {"history": one entry per finished epoch or evaluation}
 
-Copy: with checkpoint.py; needs torch, safetensors; can use tensorboard.
+Copy: with checkpoint.py; needs torch, numpy, safetensors; can use tensorboard.
 """
 
 import json

@@ -7,7 +7,7 @@
 torch's distributed checkpoint does it (torch.distributed.checkpoint), here with files of safetensors: no pickle. A
 tensor that all ranks have is written by one. The ranks need a file system in common.
 
-Copy: with checkpoint.py, distributed.py, sharding.py; needs torch, safetensors.
+Copy: with checkpoint.py, distributed.py, sharding.py; needs torch, numpy, safetensors.
 """
 
 import json
