@@ -16,6 +16,7 @@ What is shown, from weak to strong:
 import re
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -427,6 +428,11 @@ def test_what_has_to_say_how_it_is_copied() -> None:
     parts = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tricks").rglob("*.py")}
     assert parts - {*FILES} == {"tricks/__init__.py", "tricks/build.py", "tricks/continual/__init__.py"}
     assert {name for name in USES if name.endswith(".py")} <= {*FILES}
+
+
+def test_files_of_different_rooms_may_share_a_folder() -> None:
+    places = [path.removeprefix("tricks/").removeprefix("continual/").split("/", 1)[-1] for path in FILES]
+    assert [place for place, count in Counter(places).items() if count > 1] == ["adapters.py"]
 
 
 @pytest.mark.parametrize("path", FILES)
