@@ -1,6 +1,6 @@
 """The recipes of docs/cookbook.md run as they stand there, beside nothing but the files that their `cp` lines copy.
 
-    python -m pytest tests/test_cookbook.py         # --slow: also those that need transformers
+    python -m pytest tests/test_cookbook.py         # --slow: runs them
 """
 
 import os
@@ -66,18 +66,10 @@ def cooked(titles: list[str], folder: Path, packages: set[str]) -> dict[str, str
             run([(place, "recipe.py", "__main__") for place in names], packages).items()}  # fmt: skip
 
 
-WITH_TRANSFORMERS = [title for title, (_, block) in RECIPES.items() if "transformers" in block]
-
-
-def test_recipes_run(tmp_path: Path) -> None:
-    failed = cooked([title for title in RECIPES if title not in WITH_TRANSFORMERS], tmp_path, {"torch"})
-    assert len(failed) >= 6 and not any(failed.values()), "\n".join(failed.values())
-
-
 @pytest.mark.slow
-def test_recipes_with_transformers_run(tmp_path: Path) -> None:
-    failed = cooked(WITH_TRANSFORMERS, tmp_path, {"torch", "transformers"})
-    assert len(failed) >= 6 and not any(failed.values()), "\n".join(failed.values())
+def test_recipes_run(tmp_path: Path) -> None:
+    failed = cooked([*RECIPES], tmp_path, {"torch", "transformers"})
+    assert len(failed) == len(RECIPES) and not any(failed.values()), "\n".join(failed.values())
 
 
 def test_a_wrong_recipe_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
