@@ -4,7 +4,9 @@
     logging.getLogger(__name__).info("hello")
 
 Rank 0 speaks; other ranks only warn, with their number. The file is appended to, so a resumed run goes on in the same
-log. Without a file (nothing may be written yet) only the console is set up. Stdlib only.
+log. Without a file (nothing may be written yet) only the console is set up.
+
+Copy: alone; needs only Python.
 """
 
 import logging

@@ -15,8 +15,6 @@ B blocks, T sub-words, M masked sub-words of a block:
     masked_places  (B, M)  int64  only of masked models; 0 where a block has fewer
     labels["mlm"]  (B, M)  int64  what stood there, -100 where a block has fewer
     labels["clm"]  (B, T)  int64  of causal models: the next sub-word of the same text, -100 where there is none
-
-Needs `masking.py`, `order.py`, `samplers.py`, `build.py` and what that needs.
 """
 
 from collections.abc import Callable, Iterator, Sequence

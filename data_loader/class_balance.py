@@ -6,7 +6,9 @@
 Each sample has the weight (size of its class) ** -power. Instead of drawing by chance, an epoch, as long as the data
 set, has a fixed number of places for each class, shuffled over the epoch. On its places a class makes one shuffled pass
 through its samples after the other, and the next epoch goes on where this one ended. The sample at a position is found
-in O(1) time, without those before it. Needs `order.py` and `quotas.py`; imports NumPy.
+in O(1) time, without those before it.
+
+Copy: with order.py, quotas.py; needs numpy.
 """
 
 from collections.abc import Sequence

@@ -27,7 +27,7 @@ input of the batch), W words (most of the batch), L labels (most of the batch):
         entities            (B, L, 3)  int64    (-1, -1, -1), then class, first word, last word
         text                (B, L)     int64    sub-words
 
-Imports torch and NumPy only.
+Copy: alone; needs torch, numpy.
 """
 
 import math

@@ -5,7 +5,9 @@
 
 In each epoch every length is multiplied by a random factor near 1, the samples are ranked by these products and cut
 into groups, and the groups are shuffled: AllenNLP's BucketBatchSampler. Still a pure function of (seed, epoch,
-position), but a whole epoch is ordered at once, and kept. Needs `order.py`; imports NumPy.
+position), but a whole epoch is ordered at once, and kept.
+
+Copy: with order.py; needs numpy.
 """
 
 from collections.abc import Callable, Sequence

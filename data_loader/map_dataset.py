@@ -1,6 +1,8 @@
 """Map-style data set: features that are already there, fetched by number.
 
     MapDataset(rows.__getitems__, size=len(rows))              # rows: datasets.Dataset, a list's wrapper, …
+
+Copy: with collate.py; needs torch, numpy.
 """
 
 from collections.abc import Callable, Sequence

@@ -11,7 +11,9 @@ the row's sub-words is reached: exactly that share on average, whatever the leng
 one unit in each row. The same sample has the same mask in any batch, worker, rank, or resumed run, and another one in
 another epoch.
 
-B rows, T sub-words, U units of a row, M chosen sub-words of a row. Copy together with: order.py. Imports NumPy only.
+B rows, T sub-words, U units of a row, M chosen sub-words of a row.
+
+Copy: with order.py; needs numpy.
 """
 
 import numpy as np

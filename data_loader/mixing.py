@@ -12,7 +12,9 @@ from d is in proportion to b_d ** exponent (whole numbers, at least 1 each):
     round_robin    0, and the data sets strictly take turns; otherwise their micro-batches are shuffled over the epoch
 
 Each data set makes one shuffled pass after the other, and an epoch goes on where the one before ended. All of it is a
-pure function of (seed, epoch, position). Needs `samplers.py`, `order.py` and `quotas.py`; imports NumPy.
+pure function of (seed, epoch, position).
+
+Copy: with order.py, quotas.py, samplers.py; needs numpy.
 """
 
 import math

@@ -2,7 +2,7 @@
 
     quotas([1000, 100, 1], total=100)     # [90, 9, 1]
 
-Imports NumPy only.
+Copy: alone; needs numpy.
 """
 
 from collections.abc import Sequence

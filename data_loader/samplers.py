@@ -5,6 +5,8 @@
 The epoch is one row of positions 0 … size-1, cut into micro-batches; rank r takes every world_size-th of them. So the
 samples of a global step depend only on its size: the same for 1 process x 4 accumulated as for 4 processes x 1.
 Which sample is at a position, the order decides: `shuffled` and `file_order` of order.py, or a `BalancedOrder`.
+
+Copy: with order.py; needs numpy.
 """
 
 import math

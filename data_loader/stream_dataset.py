@@ -10,6 +10,8 @@ every num_workers-th batch, and the DataLoader takes them in turn, so their numb
 
 What `parse` and `encode` raise in a worker arrives as torch rebuilds it: an exception that takes more than one string
 becomes a RuntimeError with the same text. So check the file before; that it is still the same is checked here.
+
+Copy: with collate.py, order.py, samplers.py; needs torch, numpy.
 """
 
 import os

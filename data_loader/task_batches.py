@@ -10,7 +10,7 @@
     key      "<task> <sample id>", the same whenever this sample comes
     class    "<head> <class number>" where there is one label per record, else the name of the task
 
-Imports the standard library only.
+Copy: alone; needs only Python.
 """
 
 from collections.abc import Callable, Sequence

@@ -7,7 +7,9 @@ The places of a micro-batch are its inputs x the longest of them: what a device 
 cells of about the same length, lined up from the longest cell to the shortest, at random within a cell, and cut where
 the places are used up; then the micro-batches are shuffled. The cuts depend on the cells alone, so that every epoch has
 as many micro-batches of the same sizes, although each mixes the samples anew. A pure function of (seed, epoch), as in
-`samplers.py`: micro-batch k of the epoch goes to rank k % world_size. Needs `samplers.py` and `order.py`.
+`samplers.py`: micro-batch k of the epoch goes to rank k % world_size.
+
+Copy: with order.py, samplers.py; needs numpy.
 """
 
 import math

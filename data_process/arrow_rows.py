@@ -5,6 +5,8 @@
 
 `dataset[[5, 3]]` copies the rows, makes Python lists of them and leaves it to the collator to make arrays again. Lists
 of lists and lists with gaps are Python lists here too. A worker that is not forked opens the file itself.
+
+Copy: alone; needs numpy, pyarrow.
 """
 
 from collections.abc import Callable, Collection, Sequence

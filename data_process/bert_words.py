@@ -8,7 +8,7 @@ every process and breaks ties by these numbers; and it normalises and cuts every
 distinct word is cut once, its ##characters are known and sorted before the trainer starts, and the trainer gets
 the words ready.
 
-Copy it alone; needs tokenizers.
+Copy: alone; needs tokenizers.
 """
 
 import re

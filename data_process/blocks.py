@@ -2,9 +2,6 @@
 
     [train] = build_blocks([Corpus("books", ["books.jsonl"])], BlockEncoder(tokenizer, 128), folder="cache")
     train.ids[[5, 3]], train.flags[[5, 3]]      # (2, 128) each, memory-mapped: the corpus need not fit in memory
-
-Copy together with: packing.py, templates.py, word_segments.py, corpus.py, readers/, clean.py, deduplicate.py,
-parallel.py, feature_cache.py and what it needs, errors.py.
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
     clean("Caf\\u0065\\u0301  \\u200bau\\tlait\\ufeff")     # "Café au lait"
 
-Copy it alone; standard library only.
+Copy: alone; needs only Python.
 """
 
 import re

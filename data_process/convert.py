@@ -4,8 +4,7 @@
         print(part.path, part.num_records, len(part.mistakes), part.notes)
 
 What the corpora are and how another one is added: `datasets/__init__.py`. Files appear under their names when all
-parts are complete. Python only; copy with `datasets/`, `readers/`, `errors.py`, `record_checks.py`, `schema.py`,
-`tag_schemes.py`.
+parts are complete.
 """
 
 import json

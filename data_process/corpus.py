@@ -4,7 +4,8 @@
     for where, text in read_texts(files, column="text"): ...
 
 What each format is, is said in readers/; a text of white space only is left out.
-Copy together with: readers/, errors.py.
+
+Copy: with readers/, errors.py; needs only Python; can use datasets, pyarrow.
 """
 
 import glob

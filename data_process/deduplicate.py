@@ -6,7 +6,8 @@
 Exact duplicates are the same but for capitals, white space and punctuation. Near ones: MinHash with locality-sensitive
 hashing (Broder 1997; Lee et al. 2022, https://arxiv.org/abs/2107.06499) of the library datasketch, over rows of five
 words (of Chinese, characters). Memory grows with the number of texts kept: about 150 bytes each, for near ones 6 kB.
-Copy together with: word_segments.py, errors.py.
+
+Copy: with errors.py, word_segments.py; needs numpy; can use datasketch, jieba.
 """
 
 import hashlib

@@ -4,7 +4,8 @@
     best = rank_words(counts, count_pieces, num_words=2000)     # [{"word", "count", "pieces", "saved"}, …]
 
 A word is a run of letters between other characters; Chinese runs are cut by jieba or by a lexicon.
-Copy together with: word_segments.py, errors.py; needs tokenizers, and jieba for Chinese without a lexicon.
+
+Copy: with errors.py, word_segments.py; needs numpy, tokenizers; can use jieba.
 """
 
 import re

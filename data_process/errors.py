@@ -2,6 +2,8 @@
 
     raise DataError("train.jsonl:17", "expected a string, found 3", field="text")
     # str(error) == "train.jsonl:17: text: expected a string, found 3"
+
+Copy: alone; needs only Python.
 """
 
 from collections.abc import Callable

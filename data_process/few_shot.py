@@ -2,7 +2,7 @@
 
     numbers = few_shot(labels, per_class=8, seed=42)      # contains those of per_class=7
 
-Copy it with splits.py.
+Copy: with splits.py; needs numpy; can use scikit-learn.
 """
 
 from collections import Counter

@@ -4,7 +4,7 @@
     for number in range(5):
         indices = held_out(parts, number)      # {"train": [...], "eval": [...]}
 
-Copy it with splits.py, multilabel_splits.py and grouped_splits.py.
+Copy: with grouped_splits.py, multilabel_splits.py, splits.py; needs numpy; can use scikit-learn.
 """
 
 from collections.abc import Collection, Hashable, Sequence

@@ -3,7 +3,9 @@
     parts = grouped_split(documents, {"eval": 0.1, "test": 0.1}, seed=42, labels=labels)
 
 Groups are dealt out from large to small, in a random order among those of about the same size (the same power of two),
-each to the part that is then least full for its share. Copy it with splits.py.
+each to the part that is then least full for its share.
+
+Copy: with splits.py; needs numpy; can use scikit-learn.
 """
 
 from collections import Counter

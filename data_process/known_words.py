@@ -5,7 +5,9 @@
     known([bert_words(text) for text in texts])      # if cut_as_bert(tokenizer)
 
 Exact for lists of words, of which every tokenizer takes each by itself, and for texts if the tokenizer cuts them as
-BERT's does. Copy with bert_words.py; needs tokenizers.
+BERT's does.
+
+Copy: with bert_words.py; needs tokenizers.
 """
 
 from collections.abc import Callable, Sequence

@@ -2,6 +2,8 @@
 
     vocab = LabelVocab.from_counts({"PlayMusic": 3, "GetWeather": 9}, level="sequence")
     vocab.encode("PlayMusic"); vocab.names
+
+Copy: with errors.py; needs only Python.
 """
 
 import unicodedata

@@ -6,7 +6,7 @@
 Byte-pair encoding (Sennrich et al. 2016, arXiv 1508.07909) in the way of Llama's: a space belongs to the word behind
 it, and a character that is not in the vocabulary is spelled in bytes. Chinese characters stay single, as with BERT.
 
-Copy it alone; needs tokenizers and transformers.
+Copy: alone; needs transformers, tokenizers.
 """
 
 import json

@@ -4,7 +4,9 @@
 
 Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011. The label with the fewest
 records left is dealt out first, each record to the part that lacks that label most: what is rare cannot be made good
-later. Copy it with splits.py.
+later.
+
+Copy: with splits.py; needs numpy; can use scikit-learn.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -11,7 +11,9 @@ says for itself where it begins, so that a model can keep its attention inside. 
     crossing    texts one behind the other, cut wherever a block ends; no padding at all.
 
 flags (uint8) are sums of: WORD a word begins, PIECE a piece begins, SECOND second text of a pair, TEXT a sub-word of a
-text, not a special token, PAD. Copy together with: templates.py, word_segments.py, errors.py.
+text, not a special token, PAD.
+
+Copy: with errors.py, templates.py, word_segments.py; needs numpy; can use jieba.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -2,7 +2,7 @@
 
     for result in in_order(function, items, num_workers=4): ...
 
-Copy it alone; standard library only.
+Copy: alone; needs only Python.
 """
 
 import os

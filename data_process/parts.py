@@ -3,7 +3,7 @@
     plan = SplitPlan(shares={"eval": 0.1}, seed=42, few_shot=8)
     parts = plan.parts(labels)                 # {"train": [...], "eval": [...]}
 
-Copy it with splits.py, multilabel_splits.py, grouped_splits.py, folds.py, few_shot.py.
+Copy: with few_shot.py, folds.py, grouped_splits.py, multilabel_splits.py, splits.py; needs numpy, scikit-learn.
 """
 
 from collections.abc import Collection, Hashable, Mapping, Sequence

@@ -14,6 +14,8 @@ How to read the tables:
     {slot}      the entry called like the slot, tagged B-slot I-slot; {slot=name} another; tags do not nest
     2x ... ;    templates end with the line or ";"; this one is twice as frequent as one without "2x"
     ! ...       a request that may be framed politely: short for "<pre> ... <end>"
+
+Copy: alone; needs only Python.
 """
 from __future__ import annotations
 

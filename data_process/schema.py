@@ -2,6 +2,8 @@
 
     schema = Schema("tokens", None, (LabelColumn("intent", "intent", "sequence"), LabelColumn("slots", "tags", "word")))
     schema.text(record), schema.gold(record)
+
+Copy: with levels/, errors.py, labels.py, tag_schemes.py; needs only Python.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,7 @@
-"""Where records come from: a file or folder, a hub name, or the embedded sample corpus."""
+"""Where records come from: a file or folder, a hub name, or the embedded sample corpus.
+
+Copy: with readers/, errors.py, sample_data.py; needs only Python; can use datasets, pyarrow.
+"""
 
 from collections.abc import Iterator
 from typing import Any

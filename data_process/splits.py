@@ -3,6 +3,8 @@
     parts = stratified_split(labels, {"eval": 0.1, "test": 0.1}, seed=42)      # {"train": [...], "eval": [...], ...}
 
 For several labels per record there is multilabel_splits.py, for records that belong together grouped_splits.py.
+
+Copy: alone; needs numpy, scikit-learn.
 """
 
 from collections.abc import Collection, Mapping, Sequence

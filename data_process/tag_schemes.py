@@ -8,7 +8,7 @@
     iobes   B- I- E- for the first, inner and last word, S- for an entity of one word (also known as BIOES)
     bmes    the same with M- instead of I-
 
-Copy it alone; only Python is needed.
+Copy: alone; needs only Python.
 """
 
 from collections.abc import Iterable, Sequence

@@ -6,7 +6,7 @@
     spans = windows(1000, room=384, overlap=128)    # [(0, 384), (256, 640), (512, 896), (768, 1000)]
     owners(spans)                                   # for each of the 1000 the window in which it has most context
 
-Copy it alone; NumPy only.
+Copy: alone; needs numpy.
 """
 
 from collections.abc import Sequence

@@ -2,6 +2,8 @@
 
     tokenizer = load_tokenizer("bert-base-chinese", in_words=True)
     tokenizer = train_tokenizer(texts, vocab_size=8000)
+
+Copy: with errors.py; needs transformers, tokenizers.
 """
 
 from collections.abc import Iterable, Sequence

@@ -4,7 +4,7 @@ r"""What surrounds the vocabulary of a tokenizer: how texts are normalised, cut 
     pipeline("bpe", models.BPE(), normalizer).pre_tokenizer.pre_tokenize_str("我在Paris, 2024")
     # 我在 | Paris | , | ▁2024
 
-Copy it alone; needs tokenizers.
+Copy: alone; needs tokenizers.
 """
 
 from typing import Any

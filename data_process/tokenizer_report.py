@@ -16,7 +16,7 @@ words of the rest are runs of letters and digits, and each other sign but white 
 - lengths: tokens per text; pN is the least number that N % of the texts do not exceed.
 - speed: of encode_batch of tokenizers, on all cores unless TOKENIZERS_PARALLELISM=false.
 
-Copy together with: word_segments.py, errors.py; needs tokenizers, and jieba for the words of Chinese.
+Copy: with errors.py, word_segments.py; needs numpy, tokenizers; can use jieba.
 """
 
 import copy

@@ -15,7 +15,7 @@ The same texts give the same tokenizer in every process. No token holds both Chi
 
 Words of Chinese, as jieba cuts them, are none of the options: that would be Python, which a tokenizer.json cannot hold.
 
-Copy together with: tokenizer_pipelines.py, bert_words.py, errors.py.
+Copy: with bert_words.py, errors.py, tokenizer_pipelines.py; needs transformers, tokenizers.
 """
 
 import json

@@ -15,7 +15,8 @@
 - Chinese words, which have no borders to look at: entries for Unigram, for the others added tokens, found anywhere in
   the text, from the left, the longest first.
 
-Copy together with: domain_words.py, word_segments.py, tokenizer.py, errors.py; needs tokenizers and transformers.
+Copy: with domain_words.py, errors.py, tokenizer.py, word_segments.py; needs transformers, numpy, tokenizers; can use
+jieba.
 """
 
 import copy

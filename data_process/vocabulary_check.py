@@ -4,7 +4,9 @@
 
 A text without a new word must have the ids that it had; one with new words must decode to the same text, and the new
 words must be whole words in it.
-Copy together with: vocabulary.py, domain_words.py, word_segments.py, tokenizer.py, errors.py.
+
+Copy: with domain_words.py, errors.py, tokenizer.py, vocabulary.py, word_segments.py; needs transformers, numpy,
+tokenizers; can use jieba.
 """
 
 import unicodedata

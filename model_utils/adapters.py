@@ -11,7 +11,7 @@ virtual tokens before the text (prompt and prefix tuning) do not fit here. To ha
 
     PeftModel.from_pretrained(AutoModel.from_pretrained("some/folder"), "folder").merge_and_unload()
 
-Copy together with: encoder.py. Needs: pip install peft
+Copy: with model_error.py; needs transformers, peft.
 """
 
 import logging
@@ -21,7 +21,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from .encoder import ModelError
+from .model_error import ModelError
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .encoder import ModelError, load_encoder
+from .encoder import load_encoder
 from .generation_model import GenerationModel, build_generation_model
 from .heads import head_class
+from .model_error import ModelError
 from .multitask_model import MultiTaskModel, build_model, read_folder
 
 Model = MultiTaskModel | GenerationModel

@@ -4,7 +4,9 @@
     weights = ClassWeights(labels, {"rare": 5.0})       # 1 for all others
     cross_entropy(logits, gold, weights())
 
-Imports torch only. C classes.
+C classes.
+
+Copy: alone; needs torch.
 """
 
 import math

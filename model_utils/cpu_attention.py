@@ -9,7 +9,8 @@ in fused kernels. Without dropout, for a few short texts, and whenever a model a
 called.
 
 B texts, H heads, T sub-words that look, S that are seen, D size of a head.
-Copy together with: cpu_dropout.py.
+
+Copy: with cpu_dropout.py; needs torch, transformers, numpy.
 """
 
 import math

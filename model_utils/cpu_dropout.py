@@ -7,7 +7,9 @@ torch draws one number of a Mersenne twister per element, on one thread: a fifth
 BERT in bf16. Four elements share one here, with 16 bits each, so that the rate is a multiple of 2^-16, and what stays
 is scaled by exactly that rate (torch's scale in bf16 is a rounded number: 1.1094 for 1 / 0.9). The numbers come from
 torch's generator of the CPU: torch.manual_seed, a restored state and activation checkpointing give the same masks
-again. Imports torch and NumPy only.
+again.
+
+Copy: alone; needs torch, numpy.
 """
 
 import numpy as np

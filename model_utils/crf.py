@@ -14,6 +14,8 @@ https://github.com/kmkurn/pytorch-crf (0.7.2), with which checkpoints are exchan
 
 Letters: B batch, T words, C tags. Public methods take (B, T, ...), or (T, B, ...) with batch_first=False;
 inside it is always (T, B, ...), and `keep` is a boolean mask whose True values come first in every row.
+
+Copy: alone; needs torch, pytorch-crf.
 """
 
 import math

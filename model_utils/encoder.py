@@ -5,6 +5,8 @@
     freeze(encoder, layers=2)
 
 transformers takes seconds to import, and is imported where a model is made: mistakes that need none are named before.
+
+Copy: with model_error.py; needs torch, transformers, safetensors.
 """
 
 import importlib.util
@@ -21,6 +23,8 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from .model_error import ModelError
+
 logger = logging.getLogger(__name__)
 
 SCRATCH = {  # hidden size, layers, attention heads
@@ -28,12 +32,6 @@ SCRATCH = {  # hidden size, layers, attention heads
     "small": (192, 4, 4),
     "base": (768, 12, 12),
 }
-
-
-class ModelError(ValueError):
-    """A model, tokenizer or head that cannot be built as asked for."""
-
-    exit_code = 2
 
 
 def locate(name_or_path: str) -> str:

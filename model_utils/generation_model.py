@@ -7,8 +7,6 @@
 Encoder-decoder models read the source and write the target. Causal models go on with the source: it is padded on the
 left, so that source and target stand together in one row. B texts, S sub-words of the longest source, L of the target,
 V entries of the vocabulary.
-
-Copy together with: language_model.py, encoder.py, multitask_model.py, loss_weights.py, heads/__init__.py, and the head.
 """
 
 import inspect
@@ -21,9 +19,9 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer, GenerationConfig
 
-from .encoder import ModelError
 from .heads import build_head
 from .language_model import load_language_model
+from .model_error import ModelError
 from .multitask_model import MultiTaskOutput, check_name, encoder_weights, read_folder, write_json
 
 

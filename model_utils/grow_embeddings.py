@@ -7,7 +7,7 @@ five times faster than other ways to begin, and its results better. The same mea
 not tied and of the bias behind it, so that a new word's score is, for any hidden state, the mean of its pieces' scores:
 never above that of its best piece, so no new word crowds out the old ones.
 
-Copy together with: encoder.py, for load_whole.
+Copy: with encoder.py, model_error.py; needs torch, transformers, safetensors.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 from transformers.utils import logging as transformers_logging
 
-from .encoder import ModelError, load_weights
+from .encoder import load_weights
+from .model_error import ModelError
 
 
 def load_whole(path: str) -> Any:

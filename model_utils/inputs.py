@@ -4,8 +4,10 @@
     vectors = per_record(vectors, batch)                        # (R, H) -> (B, K, H)
     vectors = record_mean(vectors, batch)                       # (R, H) -> (B, H)
 
-Imports torch only. B records, R inputs of the encoder (R = B if each record has one), K most inputs of a record,
+B records, R inputs of the encoder (R = B if each record has one), K most inputs of a record,
 T sub-words, W words, H hidden size.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Mapping

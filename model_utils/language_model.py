@@ -3,7 +3,7 @@
     language_model = load_language_model("scratch:gpt-small", tokenizer, max_length=128, max_target_length=64)
     is_causal("scratch:gpt-small")      # True: it goes on with its own input; else an encoder reads, a decoder writes
 
-Copy together with: encoder.py.
+Copy: with encoder.py, model_error.py; needs torch, transformers, safetensors.
 """
 
 from pathlib import Path
@@ -21,7 +21,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from .encoder import SCRATCH, ModelError, base_of, load_weights, position_limit
+from .encoder import SCRATCH, base_of, load_weights, position_limit
+from .model_error import ModelError
 
 CAUSAL = "gpt-"  # scratch:gpt-small
 

@@ -3,8 +3,9 @@
     uncertainty = UncertaintyWeights(2)                         # learned with the model
     total = uncertainty(losses, shares)
     factors = falling_speed([{"a": 2.0, "b": 1.0}, {"a": 1.9, "b": 0.5}])     # {"a": 1.22…, "b": 0.77…}
+K tasks.
 
-Copy it alone; torch only. K tasks.
+Copy: alone; needs torch.
 """
 
 import math

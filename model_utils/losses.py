@@ -3,7 +3,9 @@
     losses = cross_entropy(scores, labels, class_weights)       # class numbers, or a decision of its own for each class
     apart = kl_divergence(scores, others, known)                # a sum
 
-Imports torch only. C classes; "…" stands for any dimensions in front.
+C classes; "…" stands for any dimensions in front.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable

@@ -24,9 +24,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .encoder import ModelError, load_encoder
+from .encoder import load_encoder
 from .heads import build_head
 from .loss_weights import UncertaintyWeights
+from .model_error import ModelError
 
 
 @dataclass

@@ -4,7 +4,9 @@
 
 Muon orthogonalizes each matrix's update (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/). It is torch's
 own, which takes two-dimensional parameters only, with learning rates on AdamW's scale ("match_rms_adamw", Liu et al.
-2025, https://arxiv.org/abs/2502.16982). Embeddings, heads, biases and norms are not meant for it. Imports torch only.
+2025, https://arxiv.org/abs/2502.16982). Embeddings, heads, biases and norms are not meant for it.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -2,6 +2,8 @@
 
     optimizer = build_optimizer(model, lr=5e-5, head_lr=1e-3, weight_decay=0.01)
     scheduler = build_scheduler("linear", optimizer, warmup_steps=100, total_steps=1000)
+
+Copy: with model_error.py, muon.py; needs torch, transformers.
 """
 
 import re
@@ -14,7 +16,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import SchedulerType, get_scheduler
 
-from .encoder import ModelError
+from .model_error import ModelError
 from .muon import MuonAdamW, hidden_matrices
 
 

@@ -5,7 +5,8 @@
     isolate.works(encoder, length=128)              # False: this architecture mixes the texts all the same
 
 For the encoders of transformers positions that begin anew change no attention. B rows, T sub-words.
-Copy together with: encoder.py.
+
+Copy: with encoder.py, model_error.py; needs torch, transformers, safetensors.
 """
 
 import inspect

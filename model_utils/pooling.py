@@ -2,7 +2,9 @@
 
     vector = pool(hidden_states, attention_mask, "mean")      # (B, H)
 
-Imports torch only. B texts, T sub-words, H hidden size.
+B texts, T sub-words, H hidden size.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
     language_model, causal = load_pretrained("bert-base-chinese")
     language_model, causal = new_of_shape({"model_type": "bert", "hidden_size": 256}, tokenizer, length=128)
 
-Copy together with: encoder.py.
+Copy: with encoder.py, model_error.py; needs torch, transformers, safetensors.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from .encoder import ModelError, load_weights
+from .encoder import load_weights
+from .model_error import ModelError
 
 
 def load_pretrained(

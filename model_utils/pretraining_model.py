@@ -9,8 +9,6 @@ scores everywhere, of which a mask of 15 % throws 85 % away. It works for any mo
 scores from the last hidden state of its `base_model`: what that returns is thinned out on its way to the head.
 
 B rows, T sub-words, M masked places of a row, H hidden size, V entries of the vocabulary.
-Copy together with: pieces.py, vocabulary_loss.py, multitask_model.py (for its output), encoder.py, loss_weights.py,
-heads/__init__.py.
 """
 
 import inspect

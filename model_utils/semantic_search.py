@@ -8,7 +8,9 @@ Memory is that of a few blocks: neither the score matrix nor a copy of the corpu
 float64, cosines are rounded to 2^-24 and dot products to float32, so that what differs with block size, threads and
 device goes away (but for dot products that cancel to almost 0). Of equal scores the lower index comes first.
 
-Imports torch and safetensors only. Q queries, N vectors, H dimensions, K hits, B vectors of a block.
+Q queries, N vectors, H dimensions, K hits, B vectors of a block.
+
+Copy: alone; needs torch, numpy, safetensors.
 """
 
 import json

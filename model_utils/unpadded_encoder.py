@@ -10,7 +10,8 @@ attention only, and hand what they are called with on to it: BERT, RoBERTa, XLM-
 first, and refused for others.
 
 R inputs, T sub-words of the longest, N real sub-words of all, L sub-words in the row, A heads of size D, H hidden size.
-Copy together with: cpu_attention.py, cpu_dropout.py, encoder.py.
+
+Copy: with cpu_attention.py, cpu_dropout.py, encoder.py, model_error.py; needs torch, transformers, numpy, safetensors.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 from .cpu_attention import attention_forward
-from .encoder import ModelError, first_position
+from .encoder import first_position
+from .model_error import ModelError
 
 NAME = "unpadded"
 WASTE = 64**2  # scores of a head that a tile may have of padding: another tile takes as long as some thousands

@@ -4,7 +4,9 @@
 
 What F.cross_entropy(scores.float(), labels, ignore_index=-100, reduction="sum") gives, which holds three arrays of fp32
 as large as the scores until its gradient is done: 12 bytes a score beside the 2 of bf16. Here a few rows at a time are
-turned into fp32, forward and once more backward. Imports torch only. N items, V entries of the vocabulary.
+turned into fp32, forward and once more backward. N items, V entries of the vocabulary.
+
+Copy: alone; needs torch.
 """
 
 from typing import Any

@@ -10,7 +10,9 @@ https://arxiv.org/abs/2103.15316
 y = (x - mean) U / sqrt(variances): U are the eigenvectors of the covariance, the largest variance first. As in the
 authors' code the covariance is divided by N - 1, and the k dimensions of whitening-k are the first k columns.
 
-Imports torch and safetensors only. B vectors of a batch, H hidden size, K components kept.
+B vectors of a batch, H hidden size, K components kept.
+
+Copy: alone; needs torch, numpy, safetensors.
 """
 
 from collections.abc import Iterable

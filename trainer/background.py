@@ -5,7 +5,9 @@
     background.check()                      # raises what one of them has raised
     background.wait()                       # returns when all are done, or raises that
 
-When one has failed, those after it are not called. Copy together with: snapshot.py. torch and the standard library.
+When one has failed, those after it are not called.
+
+Copy: with snapshot.py; needs torch; can use distributed.py, sharding.py.
 """
 
 from collections.abc import Callable

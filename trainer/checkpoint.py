@@ -4,7 +4,7 @@
     folder = newest_whole("output/run/last")        # checks every file's sha256; falls back to last.previous
     save_tree(folder / "trainer.safetensors", {"optimizer": optimizer.state_dict(), ...})
 
-torch, safetensors and the standard library.
+Copy: alone; needs torch, numpy, safetensors.
 """
 
 import hashlib

@@ -5,7 +5,9 @@
 Layers of one kind share their graphs, so that twelve take no longer to compile than one. Batch size and length are
 symbols in a graph: batches of other shapes take it too. What takes another one is counted out: training or evaluation,
 a mask or none, a single row (torch never makes a symbol of 1), weights frozen or not, a trick that asks for other
-gradients. Beyond LIMIT of them a layer runs without compiling, as torch warns. torch only.
+gradients. Beyond LIMIT of them a layer runs without compiling, as torch warns.
+
+Copy: with distributed.py, sharding.py; needs torch.
 """
 
 from typing import Any

@@ -1,6 +1,8 @@
 """Where to compute, how precisely, and the state of the random generators there.
 
 device = pick_device("auto"); precision = pick_precision("auto", device)
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Mapping

@@ -4,6 +4,8 @@ rank, local_rank, world_size = start("cuda")     # reads torchrun's environment
 total = sum_over_ranks(tensor)
 
 DIST_TIMEOUT is how many seconds a rank waits for the others; then lost_ranks.py says who did not come.
+
+Copy: alone; needs torch.
 """
 
 import atexit

@@ -4,7 +4,7 @@
     if stopping.update(metrics): save_best()
     if stopping.should_stop: break
 
-Stdlib only.
+Copy: alone; needs only Python.
 """
 
 from collections.abc import Iterable, Mapping

@@ -5,7 +5,9 @@
 The exit code is that of the process that failed first: 2 wrong input, 3 diverged, 130 and 143 stopped by a signal, as
 in a single process; torchrun itself ends with 1 whatever happened. After these, and after 1 (an exception, memory or
 disk full), nothing is started again: the same input gives the same end. After a death by a signal (SIGKILL, SIGSEGV …)
-or exit code 4, another rank was lost, all ranks are started again, at most --max_restarts times. torch only.
+or exit code 4, another rank was lost, all ranks are started again, at most --max_restarts times.
+
+Copy: alone; needs torch.
 """
 
 import json

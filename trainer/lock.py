@@ -5,6 +5,8 @@
 
 The operating system holds the lock (flock, through the filelock library) and drops it when the process ends, however
 it ends: no stale lock has to be deleted by hand. The file only says whose it is.
+
+Copy: alone; needs filelock.
 """
 
 import os

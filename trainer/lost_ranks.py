@@ -6,7 +6,9 @@
         raise explained(error)
 
 A rank that waited in vain says since when, for which ranks, and at which line of ours. A launcher may start all ranks
-again after this exit code: what ended them was elsewhere. torch only.
+again after this exit code: what ended them was elsewhere.
+
+Copy: with distributed.py; needs torch.
 """
 
 import os

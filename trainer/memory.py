@@ -7,7 +7,9 @@
 
 Losses are normalised over the whole group (step.py), so halves give the gradient of the whole, up to rounding. Dropout
 draws other masks, an attack that normalises by micro-batch (FGM) takes other directions, and a loss that compares the
-records of a micro-batch (contrastive ones) has fewer to compare. torch only.
+records of a micro-batch (contrastive ones) has fewer to compare.
+
+Copy: alone; needs torch.
 """
 
 import logging

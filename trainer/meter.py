@@ -2,6 +2,8 @@
 
 meter.add({"loss": loss}, weight=1 - masked)    # stays on the device
 meter.mean()                                    # one transfer, when it is logged
+
+Copy: with device.py, distributed.py; needs torch.
 """
 
 from collections.abc import Mapping

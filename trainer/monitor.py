@@ -9,6 +9,8 @@ A callback is a function `callback(event, step, values)`; the trainer calls it o
     "total"  the same of the whole training, at its end
     "eval"   all metrics of an evaluation
     "epoch"  {"history": one entry per finished epoch or evaluation}
+
+Copy: with checkpoint.py; needs torch, numpy, safetensors; can use tensorboard.
 """
 
 import json

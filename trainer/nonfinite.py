@@ -4,7 +4,7 @@
     nonfinite.add(step, skipped, sample_ids)        # after each step; nothing is read from the device
     nonfinite.check()                               # where the host waits anyway, and before anything is saved
 
-torch only.
+Copy: alone; needs torch.
 """
 
 import logging

@@ -3,7 +3,7 @@
     result = predict(model, batches, device="cpu")
     result.labels["intent"]         # one label per record, in the order of the sample ids
 
-Imports torch and this room only.
+Copy: with device.py, distributed.py, progress.py; needs torch, tqdm.
 """
 
 from collections.abc import Callable, Collection

@@ -1,4 +1,7 @@
-"""`[Epoch 0] [TRAIN]: 57%|████ | 57/100 loss=0.412 lr=4.3e-05`: a bar on a terminal, plain log lines elsewhere."""
+"""`[Epoch 0] [TRAIN]: 57%|████ | 57/100 loss=0.412 lr=4.3e-05`: a bar on a terminal, plain log lines elsewhere.
+
+Copy: with distributed.py; needs torch, tqdm.
+"""
 
 import os
 import sys

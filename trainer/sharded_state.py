@@ -5,8 +5,9 @@
     tree = load_shards("last/trainer", like)         # on as many ranks as there are now, spread like `like`
 
 torch's distributed checkpoint does it (torch.distributed.checkpoint), here with files of safetensors: no pickle. A
-tensor that all ranks have is written by one. The ranks need a file system in common. Copy together with:
-checkpoint.py, distributed.py, sharding.py.
+tensor that all ranks have is written by one. The ranks need a file system in common.
+
+Copy: with checkpoint.py, distributed.py, sharding.py; needs torch, numpy, safetensors.
 """
 
 import json

@@ -7,8 +7,10 @@
     optimizer.load_state_dict(spread(state, like=layout(optimizer)))
 
 A rank has the weights of one layer beside its part of all (Zhao et al. 2023, arxiv.org/abs/2304.11277). For a model
-that is not spread all but `shard` does nothing. torch only; its part for this is imported where it is needed, since
+that is not spread all but `shard` does nothing. torch's part for this is imported where it is needed, since
 that takes a second.
+
+Copy: with distributed.py; needs torch.
 """
 
 import warnings

@@ -7,7 +7,9 @@
                 save()
                 raise Interrupted(stop_signal())
 
-A second signal, a second or more later, ends the process at once. Standard library only.
+A second signal, a second or more later, ends the process at once.
+
+Copy: alone; needs only Python.
 """
 
 import os

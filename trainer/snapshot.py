@@ -4,8 +4,10 @@
     copy = snapshot({"weights": model.state_dict(), "optimizer": optimizer.state_dict()})
     snapshot.wait()         # before the copy is read: a GPU fills it behind the work that it has been given before
 
-The next call overwrites the copy: its memory is allocated once, as long as names and shapes stay. torch only; of what
-FSDP2 has spread, each rank's part is copied, with sharding.py.
+The next call overwrites the copy: its memory is allocated once, as long as names and shapes stay. Of what FSDP2 has
+spread, each rank's part is copied.
+
+Copy: alone; needs torch; can use distributed.py, sharding.py.
 """
 
 from collections.abc import Mapping

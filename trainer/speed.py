@@ -7,7 +7,9 @@
 
 Work of a GPU is timed by events in its own queue, the rest by the host's clock. Floating-point operations are those of
 the linear layers, counted in one step, and of attention, by its formula (Chowdhery et al. 2022,
-https://arxiv.org/abs/2204.02311, appendix B); norms, activations and embeddings are left out. torch only.
+https://arxiv.org/abs/2204.02311, appendix B); norms, activations and embeddings are left out.
+
+Copy: with distributed.py; needs torch.
 """
 
 import math

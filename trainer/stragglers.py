@@ -4,7 +4,9 @@
     stragglers(work=[0.9, 1.0, 2.4, 1.1], seconds=5.0)      # logs: rank 2 is slow: …
 
 Compared is what each rank needs for itself, see `Speed.work`: the times of whole steps are the same everywhere, since
-the fast ranks spend the rest of theirs waiting. Standard library only.
+the fast ranks spend the rest of theirs waiting.
+
+Copy: alone; needs only Python.
 """
 
 import logging

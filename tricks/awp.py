@@ -23,7 +23,9 @@ does not change the step; no value is read back to the host; a gradient that is 
 Cost: two forward and backward passes instead of one, one more copy of the weight matrices, and of the gradients while
 they are accumulated.
 Conflicts: SAM and FreeLB, which take the main pass themselves. In DDP only the second pass may average gradients
-(`no_sync` around the first; our trainer reads `passes`). Imports torch only.
+(`no_sync` around the first; our trainer reads `passes`).
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable

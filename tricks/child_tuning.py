@@ -18,7 +18,9 @@ clipping, as in the paper; the masks come from a generator of their own, the sam
 the model in data parallelism stay alike; `state_dict` resumes it bit for bit. As in the paper momentum and weight
 decay go on for elements whose gradient is masked.
 Cost: F a random number per weight and update; D a backward pass over the training data before the first update, and
-one byte per weight. Conflicts: none known. Imports torch only.
+one byte per weight. Conflicts: none known.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Iterable, Mapping

@@ -16,7 +16,9 @@ A task alone: `criterion: {name: dice, alpha: 0.6}` in `tasks`. Evaluation repor
 Exact: every item has a loss of its own, so that batches may be cut anywhere; items with label -100 have loss 0; fp32
 also under autocast. Its gradient vanishes where p is near 0 for the right class: it is slow to start from random
 weights.
-Cost: none to speak of. Conflicts: label smoothing, focal and GHM; labels of a CRF. Imports torch only.
+Cost: none to speak of. Conflicts: label smoothing, focal and GHM; labels of a CRF.
+
+Copy: alone; needs torch.
 """
 
 import torch

@@ -19,7 +19,9 @@ Exact where copies of this trick usually are not: the teacher stays in eval mode
 accumulating micro-batches gives the gradient of the big batch; it is computed in fp32 under autocast.
 Cost: a forward pass of the teacher, and its weights. Behind a CRF the tags' emissions are compared. The teacher reads
 the same sub-words, so it needs the same tokenizer, and the same classes in the same order. Conflicts: mixup, whose
-mixed texts the teacher does not see. Imports torch only.
+mixed texts the teacher does not see.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Mapping

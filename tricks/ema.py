@@ -21,7 +21,9 @@ buffers are left alone; an update that was masked for a non-finite gradient adds
 go on bit for bit.
 Cost: one more copy of the trainable weights, a second one while `applied`, and one multiply-add per weight and update.
 Conflicts: SWA (which of both averages should be evaluated?). Build it before weights are frozen for a while: those that
-are trainable at that moment are averaged. Imports torch only.
+are trainable at that moment are averaged.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Iterator, Mapping

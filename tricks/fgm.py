@@ -32,7 +32,8 @@ Unlike in the paper, one norm is taken over the batch, as everybody does, not on
 Cost: a second forward and backward pass. Conflicts, all of them refused with an error: frozen embeddings, sparse ones
 (`sparse=True`), batches given as `inputs_embeds`, FSDP1 and nn.DataParallel (their modules hold other weights); by flag
 also PGD and FreeLB, which attack the same embeddings, and gradual unfreezing, which freezes them.
-Imports torch only.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Sequence

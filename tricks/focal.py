@@ -16,7 +16,9 @@ Exact where copies of this trick usually are not: (1 - p) comes from the opposit
 gradient is finite at p = 1 also for gamma below 1; the factor has a gradient of its own, as in the paper; items with
 label -100 have loss 0; fp32 also under autocast.
 Cost: none to speak of. Conflicts: label smoothing (it asks for p below 1, while focal weighting reads p as how easy
-an item is), dice, GHM; labels of a CRF. Imports torch only.
+an item is), dice, GHM; labels of a CRF.
+
+Copy: alone; needs torch.
 """
 
 import math

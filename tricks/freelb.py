@@ -24,7 +24,9 @@ Cost: `steps` forward and backward passes instead of one; while gradients are ac
 Conflicts, refused with an error: frozen embeddings, batches given as `inputs_embeds`; by flag also FGM and PGD, which
 attack the same embeddings, VAT, which changes what they return too, gradual unfreezing, which freezes them, SAM and
 AWP, which take the main pass themselves. Dropout draws a new mask in each pass. In DDP only the last pass may average
-gradients (`no_sync` around the others; our trainer reads `passes`). Imports torch only.
+gradients (`no_sync` around the others; our trainer reads `passes`).
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Generator, Sequence

@@ -19,7 +19,9 @@ Exact where copies of this trick usually are not: the running mean starts at the
 weights have no gradient; items with label -100 are in no bin; `state_dict` resumes the counts; no value is read back
 from the device; fp32 also under autocast.
 Cost: none to speak of. The counts are those of a micro-batch of one process, so accumulation and several processes
-change them a little. Conflicts: label smoothing, focal and dice; labels of a CRF. Imports torch only.
+change them a little. Conflicts: label smoothing, focal and dice; labels of a CRF.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Mapping

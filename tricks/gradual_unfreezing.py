@@ -18,7 +18,9 @@ Exact where copies of this trick usually are not: frozen layers cost no backward
 moved by old momentum, as they have no gradient; what was frozen before stays frozen; `state_dict` resumes it.
 Cost: none; the first stages are faster. The optimizer must know all parameters from the beginning. Under DDP the
 layers that are frozen now are parameters without a gradient (`find_unused_parameters=True`; by flag that is done).
-Conflicts: FGM, PGD and FreeLB, which need the gradient of the embeddings. Imports torch only.
+Conflicts: FGM, PGD and FreeLB, which need the gradient of the embeddings.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Iterator, Mapping

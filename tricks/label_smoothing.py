@@ -16,7 +16,9 @@ A task alone: `criterion: {name: label_smoothing, amount: 0.1}` in `tasks`. Eval
 Exact: items with label -100 have loss 0; fp32 also under autocast; with class weights the part of each class has the
 weight of that class, as in torch.
 Cost: none. Conflicts: focal, dice and GHM, which are losses of their own; labels of a CRF, which has no probability
-per word to smooth. Imports torch only.
+per word to smooth.
+
+Copy: alone; needs torch.
 """
 
 import torch

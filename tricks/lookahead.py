@@ -17,7 +17,9 @@ Three ways to use it:
 
 Cost: one more copy of the trainable weights, a second one while `applied`; two passes over the weights every k updates.
 Conflicts: none known; EMA and SWA then average what Lookahead leaves. Build it before weights are frozen for a while:
-those that are trainable at that moment have slow weights. Imports torch only.
+those that are trainable at that moment have slow weights.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Iterator, Mapping

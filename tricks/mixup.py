@@ -19,7 +19,9 @@ Three ways to use it:
 Exact where copies of this trick usually are not: texts without a label lend their vectors and lose nothing else;
 tasks that cannot be mixed (tags) are trained as before; class weights and the weights of the tasks are kept.
 Cost: the heads once more. Conflicts: R-Drop, VAT and distillation, which compare predictions for unmixed texts. Texts
-are mixed within a micro-batch. Imports torch only.
+are mixed within a micro-batch.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Mapping

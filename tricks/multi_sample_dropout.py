@@ -13,7 +13,8 @@ Three ways to use it:
     sh run.sh --use_multi_sample_dropout --multi_sample_dropout_samples 4                       # 3. by flag
 
 Cost: the heads as many times. Conflicts: heads without dropout, text generation (its head has no layers of its own).
-Imports torch only.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Mapping

@@ -16,8 +16,9 @@ Three ways to use it:
 Exact where copies of this trick usually are not: padding is not counted in L and gets no noise where the embedding
 has a `padding_idx`, so that a text is treated alike whatever it is batched with; tied output layers see no noise;
 none in evaluation.
-Cost: one random number per embedded value. Conflicts: batches given as `inputs_embeds`, which get no noise. Imports
-torch only.
+Cost: one random number per embedded value. Conflicts: batches given as `inputs_embeds`, which get no noise.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Sequence

@@ -26,8 +26,9 @@ Exact where copies of this trick usually are not:
 Cost: `steps` more forward and backward passes, all but the last of them without gradients of weights.
 Conflicts, refused with an error: frozen embeddings, batches given as `inputs_embeds`; by flag also FGM and FreeLB,
 which attack the same embeddings, VAT, which changes what they return too, and gradual unfreezing, which freezes them.
-In DDP only the last pass may average gradients (`no_sync` around the others; our trainer reads `passes`). Imports torch
-only.
+In DDP only the last pass may average gradients (`no_sync` around the others; our trainer reads `passes`).
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Generator, Sequence

@@ -19,7 +19,9 @@ over items and divided by the same number as the loss, so that accumulating micr
 batch; it is computed in fp32 under autocast; both sides of it get a gradient.
 Cost: two forward passes and one backward pass through both, with the activations of both. Behind a CRF the tags'
 emissions are compared. Conflicts: mixup, whose two passes would mix different texts; models without dropout. Under DDP
-with `broadcast_buffers` the second pass overwrites buffers of the first: turn that off. Imports torch only.
+with `broadcast_buffers` the second pass overwrites buffers of the first: turn that off.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Mapping

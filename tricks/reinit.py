@@ -14,7 +14,8 @@ Three ways to use it:
 Exact: matrices are drawn from a normal distribution with the standard deviation of the encoder's own configuration
 (`initializer_range`), biases 0, the scales of norms 1; a pooler is drawn anew too.
 Cost: none. It helps only where weights were pretrained; a resumed run keeps its trained weights. Conflicts: none known.
-Imports torch only.
+
+Copy: alone; needs torch.
 """
 
 import torch

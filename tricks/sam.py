@@ -24,7 +24,9 @@ m-sharpness).
 Cost: two forward and backward passes instead of one, one more copy of the weights, and of the gradients while they are
 accumulated.
 Conflicts: AWP and FreeLB, which take the main pass themselves. In DDP only the second pass may average gradients
-(`no_sync` around the first; our trainer reads `passes`). Imports torch only.
+(`no_sync` around the first; our trainer reads `passes`).
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable

@@ -20,7 +20,9 @@ By flag `start` is a share of all updates. The Transformers that this project tr
 statistics would have to be measured anew for the mean weights.
 Cost: one more copy of the trainable weights, a second one while `applied`; next to no time.
 Conflicts: EMA (which of both averages should be evaluated?). Build it before weights are frozen for a while: those that
-are trainable at that moment are averaged. Imports torch only.
+are trainable at that moment are averaged.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Iterator, Mapping

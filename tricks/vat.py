@@ -24,7 +24,9 @@ alone; no value is read back from the device; a gradient that is zero, NaN or in
 Cost: two more forward and backward passes, one of the latter without gradients of weights. Behind a CRF the tags'
 emissions are compared. Conflicts: batches given as `inputs_embeds`, which are refused with an error; PGD and FreeLB,
 which change what the embeddings return too; mixup, whose mixed texts are not those that are compared. Under DDP with
-`broadcast_buffers` a later pass overwrites buffers of the first: turn that off. Imports torch only.
+`broadcast_buffers` a later pass overwrites buffers of the first: turn that off.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

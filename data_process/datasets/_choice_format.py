@@ -4,8 +4,7 @@
         print(record)       # {"question": "…", "context": "", "choices": ["bank", "library"], "label": 1}
 
 A line is {"id", "answerKey": "B", "question": {"stem", "choices": [{"label": "A", "text": "bank"}, ...]}}; hidden test
-sets have no answerKey. Python only; copy with `_rows.py`, `_tables.py`, `_json_documents.py`, `_raw_lines.py`,
-`_values.py`, `../errors.py` and `../readers/`.
+sets have no answerKey.
 """
 
 from collections import Counter

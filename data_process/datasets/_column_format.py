@@ -6,8 +6,7 @@
 The first column is the word, the last one the tag; tabs or blanks are between them, and a line is refused that has
 another number of columns than the others. With `characters` a word may be a blank itself, and is one character as a
 rule. A file of one column is unlabelled. The scheme of the tags is the one of those allowed in which the fewest of the
-first sentences are illegal. Python only; copy with `_raw_lines.py`, `_tags.py`, `_values.py`, `../errors.py`,
-`../tag_schemes.py` and `../readers/`.
+first sentences are illegal.
 """
 
 import re

@@ -7,8 +7,7 @@
     one line per sentence       BOS play it EOS<tab>O O B-song PlayMusic; the intent stands in place of the last tag
     one line per word           `it B-song`, the intent on a line of its own at the end, then a blank line
 
-Intents of which a sentence has several are written with "#" between them. Python only; copy with `_column_format.py`,
-`_raw_lines.py`, `_tags.py`, `_values.py`, `../errors.py`, `../tag_schemes.py` and `../readers/`.
+Intents of which a sentence has several are written with "#" between them.
 """
 
 from collections import Counter

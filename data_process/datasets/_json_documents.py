@@ -4,7 +4,6 @@
         print(where_of(question))       # train-v2.0.json:17
 
 As strict as `../readers/jsonl.py`: a key twice or NaN is an error. The file is read whole.
-Python only; copy with `_raw_lines.py`, `../errors.py` and `../readers/`.
 """
 
 import json

@@ -3,8 +3,7 @@
     for where, record in read_pairs("train.tsv", notes):
         print(record)       # {"text_a": "...", "text_b": "...", "label": "1"}
 
-Without a header, three columns are text_a, text_b, label, four have a number before them, and two are unlabelled. Copy
-with `_rows.py`, `_tables.py`, `_json_documents.py`, `_raw_lines.py`, `_values.py`, `../errors.py` and `../readers/`.
+Without a header, three columns are text_a, text_b, label, four have a number before them, and two are unlabelled.
 """
 
 from collections import Counter

@@ -2,8 +2,7 @@
 
     find([Path("raw")], ("*.tsv",))     # ({"train": [Path("raw/train.tsv")], "dev": [Path("raw/dev.tsv")]}, [])
 
-A part is named train, dev, test or trial; files of which no name says so are the part "all". Python only; copy with
-`../errors.py`.
+A part is named train, dev, test or trial; files of which no name says so are the part "all".
 """
 
 import re

@@ -6,7 +6,6 @@
 Compression is told by the first bytes, not by the name; GB18030 is read where most lines are no UTF-8 and look like
 Chinese in it; lone carriage returns end lines where there is no "\\n" at all. A line that is no text comes as the
 DataError that says why.
-Python only; copy with `../errors.py` and `../readers/`.
 """
 
 import bz2

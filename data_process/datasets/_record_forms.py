@@ -13,7 +13,6 @@
     corpus              {"text"}
 
 Unlabelled files have none of the label columns, which are the last ones of each form but `corpus`.
-Python only; copy with `../errors.py` `../record_checks.py` `../schema.py` `../tag_schemes.py`.
 """
 
 from collections.abc import Callable

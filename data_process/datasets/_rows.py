@@ -2,8 +2,6 @@
 
     for where, row in read_rows("train.json", {"text": ("sentence",), "label": ("label",)}, LAYOUTS, notes):
         print(row)      # {"text": "...", "label": "102"}
-
-Copy with `_tables.py`, `_json_documents.py`, `_raw_lines.py`, `_values.py`, `../errors.py` and `../readers/`.
 """
 
 import re

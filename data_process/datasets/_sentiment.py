@@ -2,9 +2,6 @@
 
     for where, record in read_sentiment("train.tsv", (("text", "label"),), notes):
         print(record)       # {"text": "...", "label": "positive"}
-
-Copy with `_rows.py`, `_tables.py`, `_json_documents.py`, `_raw_lines.py`, `_values.py`, `../errors.py` and
-`../readers/`.
 """
 
 from collections import Counter

@@ -4,8 +4,7 @@
         print(record)       # {"id", "question", "context", "answers": {"text": ["Rome"], "answer_start": [17]}}
 
 Format: https://rajpurkar.github.io/SQuAD-explorer/. A question with `is_impossible` has no answers, and `where` is the
-line of the question. Python only; copy with `_json_documents.py`, `_raw_lines.py`, `_values.py`, `../errors.py` and
-`../readers/`.
+line of the question.
 """
 
 from collections import Counter

@@ -2,9 +2,6 @@
 
     for where, record in read_summaries("csl_title_train.json", FIELDS, (), notes):
         print(record)       # {"source": "the abstract", "target": "the title"}
-
-Copy with `_rows.py`, `_tables.py`, `_json_documents.py`, `_raw_lines.py`, `_values.py`, `../errors.py` and
-`../readers/`.
 """
 
 from collections import Counter

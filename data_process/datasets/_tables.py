@@ -7,8 +7,7 @@
 
 The name of a file says nothing here: many a `.csv` is separated by tabs. Between tabs and other separators a quote is a
 character like any other; only values between commas may be quoted. Every row must have the width of its file. The
-separator is the one by which most of the first rows have a possible width. Python only; copy with `_raw_lines.py`,
-`_values.py`, `../errors.py` and `../readers/`.
+separator is the one by which most of the first rows have a possible width.
 """
 
 import csv

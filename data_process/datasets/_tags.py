@@ -1,8 +1,6 @@
 """Tags of entities as a raw file has them -> IOB2 with known types.
 
     iob2_tags(["f:1", "f:2"], ["B-nr", "E-nr"], {"nr": "PER"}, "iobes", notes)      # ["B-PER", "I-PER"]
-
-Python only; copy with `_values.py`, `../errors.py` and `../tag_schemes.py`.
 """
 
 from collections import Counter

@@ -2,7 +2,7 @@
 
     known_label("dev.tsv:3", "１", {"0": "negative", "1": "positive"}, notes)       # "positive", and a note
 
-What was cleaned is counted in `notes`; what is unclear is a DataError. Python only; copy with `../errors.py`.
+What was cleaned is counted in `notes`; what is unclear is a DataError.
 """
 
 import math

@@ -9,8 +9,6 @@
     {"text": …}         one JSON object per line: wikiextractor --json, wiki_zh of nlp_chinese_corpus
 
 Redirects, pages that are no articles, and articles of which no text is left are counted, not written.
-Python only; copy with `_wikitext.py`, `_rows.py`, `_tables.py`, `_json_documents.py`, `_raw_lines.py`, `_values.py`,
-`../errors.py` and `../readers/`.
 """
 
 import re

@@ -5,7 +5,9 @@
 
 Nothing is expanded, so that what a template would say (units, dates, pronunciations) is missing. What is opened and
 never closed stays as it is: one lost brace does not swallow an article. Markup:
-https://www.mediawiki.org/wiki/Help:Formatting. Copy it alone; only Python is needed.
+https://www.mediawiki.org/wiki/Help:Formatting.
+
+Copy: alone; needs only Python.
 """
 
 import html

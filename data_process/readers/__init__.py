@@ -7,6 +7,9 @@ Our own, because the libraries' readers turn "NA" into None, accept ragged rows 
 Tolerant about dialect (byte order marks, CRLF, no final newline), strict about meaning: nothing is repaired,
 skipped or guessed. `read_items` goes on behind a wrong record and gives the error in its place, so that whoever
 wants to can leave it out; what is wrong with the file as a whole ends both.
+
+Copy: with columnar.py, conll.py, jsonl.py, lines.py, table.py, ../errors.py; needs only Python; can use datasets,
+pyarrow.
 """
 
 from collections.abc import Callable

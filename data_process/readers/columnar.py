@@ -1,6 +1,8 @@
 """Arrow data: `.parquet` files, folders written by `Dataset.save_to_disk`, data sets of the Hugging Face Hub.
 
 `pyarrow` and `datasets` are imported by the reader that needs them, so that text files are read without them.
+
+Copy: with lines.py, ../errors.py; needs datasets, pyarrow.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -2,6 +2,8 @@
 
 Stricter than `json.loads`: a key twice, NaN, an infinite number or half a surrogate pair is an error with its
 line, because each of them is silently something else a few steps later.
+
+Copy: with lines.py, ../errors.py; needs only Python.
 """
 
 import itertools

@@ -1,6 +1,8 @@
 """Lines of a text file, plain or gzip, and the `.txt` format.
 
 A line ends at "\\n" and nowhere else: `str.splitlines` would also cut at U+2028 and U+0085, which are text.
+
+Copy: with ../errors.py; needs only Python.
 """
 
 import gzip

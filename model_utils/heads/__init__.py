@@ -36,7 +36,7 @@ from typing import Any
 
 from torch import nn
 
-from ..encoder import ModelError
+from ..model_error import ModelError
 
 
 def head_kinds() -> list[str]:

@@ -6,7 +6,9 @@ GlobalPointer (Su et al. 2022, arXiv 2208.03054): query and key of the first and
 rotary positions (Su et al. 2021, arXiv 2104.09864), and a loss that needs no class balance (Su et al. 2022, arXiv
 2208.02955): log(1 + sum of e^score over wrong spans) + log(1 + sum of e^-score over right ones), for each type.
 
-Copy together with: model_utils/inputs.py. B texts, W words, H hidden size, C types, D head size, L entities.
+B texts, W words, H hidden size, C types, D head size, L entities.
+
+Copy: with ../inputs.py; needs torch.
 """
 
 from collections.abc import Mapping, Sequence

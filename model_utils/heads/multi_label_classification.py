@@ -2,8 +2,10 @@
 
     head = Head(hidden_size=384, labels=["sports", "money"], class_weights="balanced")
 
-Copy together with: model_utils/pooling.py, inputs.py, losses.py, class_weights.py, scores/classification.py,
-scores/thresholds.py. B texts, H hidden size, C classes.
+B texts, H hidden size, C classes.
+
+Copy: with ../class_weights.py, ../inputs.py, ../losses.py, ../pooling.py, ../scores/classification.py,
+../scores/thresholds.py; needs torch, numpy; can use scikit-learn, seqeval.
 """
 
 from collections import Counter

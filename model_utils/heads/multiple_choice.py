@@ -2,8 +2,10 @@
 
     head = Head(hidden_size=384, labels=[])
 
-Copy together with: model_utils/pooling.py, inputs.py, losses.py, scores/classification.py. B records, R inputs (one per
-choice), K most choices of a record.
+B records, R inputs (one per choice), K most choices of a record.
+
+Copy: with ../inputs.py, ../losses.py, ../pooling.py, ../scores/classification.py; needs torch, numpy; can use
+scikit-learn, seqeval.
 """
 
 from collections.abc import Mapping, Sequence

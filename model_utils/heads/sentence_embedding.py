@@ -12,7 +12,9 @@ Objectives, by what the training records have:
 
 In-batch negatives and CoSENT compare records of a micro-batch: there 2 x 16 records are not 1 x 32.
 
-Copy together with: model_utils/pooling.py, inputs.py, scores/ranking.py. B records, R inputs (texts), H hidden size.
+B records, R inputs (texts), H hidden size.
+
+Copy: with ../inputs.py, ../pooling.py, ../scores/ranking.py; needs torch; can use scipy.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,8 +2,10 @@
 
     head = Head(hidden_size=384, labels=["negative", "positive"], pooling="mean")
 
-Copy together with: model_utils/pooling.py, inputs.py, losses.py, class_weights.py, scores/classification.py. B texts,
-H hidden size, C classes.
+B texts, H hidden size, C classes.
+
+Copy: with ../class_weights.py, ../inputs.py, ../losses.py, ../pooling.py, ../scores/classification.py; needs torch,
+numpy; can use scikit-learn, seqeval.
 """
 
 from collections.abc import Mapping, Sequence

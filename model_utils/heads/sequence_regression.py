@@ -2,7 +2,9 @@
 
     head = Head(hidden_size=384, labels=[], pooling="mean")
 
-Copy together with: model_utils/pooling.py, inputs.py, scores/ranking.py. B texts, H hidden size.
+B texts, H hidden size.
+
+Copy: with ../inputs.py, ../pooling.py, ../scores/ranking.py; needs torch; can use numpy, scipy.
 """
 
 import math

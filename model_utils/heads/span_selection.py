@@ -6,7 +6,9 @@ A score for starting and one for ending at each sub-word of the context (Devlin 
 answer". Long contexts come as windows; their scores are normalised together (Clark and Gardner 2018, arXiv 1710.10723),
 so they can be compared, and nothing has to be merged afterwards.
 
-Copy together with: model_utils/inputs.py, losses.py, scores/answers.py. B records, W sub-words of the context + 1.
+B records, W sub-words of the context + 1.
+
+Copy: with ../inputs.py, ../losses.py, ../scores/answers.py; needs torch.
 """
 
 from collections.abc import Mapping, Sequence

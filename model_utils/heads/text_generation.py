@@ -5,7 +5,7 @@
 It belongs to a GenerationModel (generation_model.py), whose language model gives the logits and generates. B texts,
 L sub-words of the longest target, V entries of the vocabulary.
 
-Copy together with: model_utils/losses.py, scores/texts.py.
+Copy: with ../losses.py, ../scores/texts.py; needs torch, rouge-score, sacrebleu.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -3,10 +3,10 @@
     head = Head(hidden_size=384, labels=["O", "B-city", "I-city"], decoder="crf")
 
 A word is represented by its first sub-word. Words lost by truncation are predicted "O": entities in them
-count as missed.
+count as missed. B texts, T sub-words, W words, H hidden size, C tags.
 
-Copy together with: model_utils/crf.py, inputs.py, losses.py, scores/classification.py. B texts, T sub-words, W words, H
-hidden size, C tags.
+Copy: with ../crf.py, ../inputs.py, ../losses.py, ../scores/classification.py; needs torch, numpy, pytorch-crf; can use
+scikit-learn, seqeval.
 """
 
 from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ Question by question the same numbers as the official scripts, on a scale of 0 t
 SQuAD 2.0, evaluate-v2.0.py (Rajpurkar et al. 2018, https://rajpurkar.github.io/SQuAD-explorer/), which on answerable
 questions is that of SQuAD 1.1; CMRC 2018, cmrc2018_evaluate.py v6 (Cui et al. 2019, https://github.com/ymcui/cmrc2018).
 
-Copy alone; standard library only.
+Copy: alone; needs only Python.
 """
 
 import re

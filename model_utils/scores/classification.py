@@ -5,7 +5,9 @@
     error = calibration([0.9, 0.8, 0.6], [True, True, False])["ece"]
     class_report(*flatten(predicted_tags, gold_tags))                                  # tags of words, record by record
 
-Everything returned goes into json.dumps as it is. Copy alone; needs numpy, scikit-learn, and seqeval for entities.
+Everything returned goes into json.dumps as it is.
+
+Copy: alone; needs numpy; can use scikit-learn, seqeval.
 """
 
 from collections import Counter

@@ -5,7 +5,7 @@
 
 nDCG: Järvelin and Kekäläinen 2002, with linear gains and log2(1 + rank), as trec_eval and scikit-learn.
 
-Copy alone; the correlations need scipy.
+Copy: alone; needs only Python; can use scipy.
 """
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence

@@ -7,7 +7,7 @@
 BLEU: Papineni et al. 2002, in the form of Post 2018 (https://github.com/mjpost/sacrebleu); chrF: Popović 2015; ROUGE:
 Lin 2004 (https://github.com/google-research/google-research/tree/master/rouge).
 
-Copy alone; needs sacrebleu and rouge-score.
+Copy: alone; needs rouge-score, sacrebleu.
 """
 
 import re

@@ -7,8 +7,9 @@
 Between two neighbouring probabilities F1 does not change, so one threshold in each gap is all there is to try
 (Lipton et al. 2014, https://arxiv.org/abs/1402.1892). Search on other data than you report: with few positives the
 best threshold of a class is mostly chance, that of all classes together less so.
+N records, C classes.
 
-Copy alone; needs numpy. N records, C classes.
+Copy: alone; needs numpy.
 """
 
 from typing import Any

@@ -23,7 +23,9 @@ and a comparison with them is not fair: this is what could be reached at most wi
 Cost: the adapters and a head, once for each task and once more as they were in the beginning; a copy of them where
 tasks change. Without adapters (peft: {}) that is everything that is trained, so a whole model for each task. A folder
 that the model is saved to has one task's weights, those that are in. peft knows where to put LoRA into BERT, RoBERTa,
-ELECTRA, DeBERTa; others, as ERNIE, need target_modules. Imports torch only; peft is for who makes the model.
+ELECTRA, DeBERTa; others, as ERNIE, need target_modules.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Mapping

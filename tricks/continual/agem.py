@@ -20,7 +20,9 @@ g and r are vectors over all trainable weights, as in the formula: the heads of 
 gradient for, are 0 in g, and get what the projection puts there, 0 where it does nothing. So an optimizer with weight
 decay decays them as well, from the second task on. To clip g before is the same as to clip what it became, or less.
 Cost: a forward and backward pass of `batch_size` samples per update, from the second task on; two more copies of the
-gradients. Conflicts: none known. Imports torch and the standard library only.
+gradients. Conflicts: none known.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -16,8 +16,9 @@ their order, nor on how often each came, as it does in every epoch but the first
 quotas only fall, so that no sample is missed that went out before; where places cannot be shared equally, the odd ones
 go to the classes whose names have the smallest hashes. A draw depends on seed, number of draws and content alone;
 `state_dict` resumes it bit for bit.
-Cost: a hash per sample offered; a list of all entries per draw. A sample is copied when it stays, not before. Imports
-torch and the standard library only.
+Cost: a hash per sample offered; a list of all entries per draw. A sample is copied when it stays, not before.
+
+Copy: alone; needs torch.
 """
 
 import random

@@ -18,7 +18,9 @@ where epochs repeat them (buffer.py); the logits stay those of its first time. A
 also from the task that is trained, and also in the first one.
 Cost: a forward and backward pass of `batch_size` samples per micro-batch for each of alpha and beta that is not 0; the
 logits of every sample in the memory, which for spans (global pointer) are types * words^2 numbers.
-Conflicts: mixup, whose logits are those of mixed texts. Imports torch and the standard library only.
+Conflicts: mixup, whose logits are those of mixed texts.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Mapping, Sequence

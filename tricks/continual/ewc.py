@@ -20,7 +20,9 @@ over any number of tasks in the memory of one, see `merged`, value and gradient;
 which it was there, and one that a batch is not for gets no gradient, so that no optimizer moves it or lets it decay.
 Cost: after each task a backward pass for each of `samples` samples; two copies of the weights; three passes over them
 per micro-batch. Conflicts: losses that compare the records of a batch (in-batch negatives, CoSENT), which have no
-gradient from one sample: an error after the first task. Imports torch only.
+gradient from one sample: an error after the first task.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -9,7 +9,9 @@ task keeps what it scored, whatever comes later; one head for several tasks may 
 
 Exact where copies usually are not: frozen weights have no gradient at all, instead of a learning rate of 0, so that
 weight decay cannot move them, and no backward pass goes through the encoder.
-Cost: less than none. Imports torch only.
+Cost: less than none.
+
+Copy: alone; needs torch.
 """
 
 from typing import Any

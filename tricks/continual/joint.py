@@ -4,7 +4,7 @@ Caruana: Multitask learning, Machine Learning 28, 1997, https://doi.org/10.1023/
 
     python continual.py --config configs/continual/jd21_5.yaml --approaches '[joint]'
 
-Imports nothing.
+Copy: alone; needs only Python.
 """
 
 

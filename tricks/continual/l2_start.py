@@ -12,7 +12,9 @@ weights before the first task. (The paper's second term, L2 of the new layers, i
 Exact where copies usually are not: theta_0 is that of the whole sequence, also for a run that was broken off and goes
 on in a later task; the gradient is strength * (theta - theta_0), which copies without the 1/2 double.
 Cost: a copy of the encoder's weights, and one pass over them per micro-batch; of their number, not of the batch's size.
-Conflicts: weight decay of the encoder, which pulls to 0 instead. Imports torch only.
+Conflicts: weight decay of the encoder, which pulls to 0 instead.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Mapping

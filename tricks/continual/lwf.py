@@ -17,7 +17,9 @@ broken off goes on with the teacher that it had.
 Cost: a forward pass of the teacher, its weights, also in each saved state; the earlier heads. A head reads the batches
 of tasks whose labels are of its level; in front of a CRF the tags' emissions are compared; numbers by their squared
 difference; each label of several by its yes and no, the mean over all of the head's labels. Conflicts: kinds of heads
-without a divergence (global_pointer, sentence_embedding). Imports torch only.
+without a divergence (global_pointer, sentence_embedding).
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Mapping

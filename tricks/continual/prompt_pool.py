@@ -26,7 +26,9 @@ its size. Where an encoder's [CLS] differs little from text to text, many texts 
 Cost: one more forward pass without gradients for each batch, also in evaluation; N * length more places per text, but
 none of the encoder's positions. With texts of 32 sub-words a step takes 1.6 times that of training the whole encoder.
 For encoders of transformers that take inputs_embeds and position_ids, as BERT, RoBERTa, ELECTRA, DistilBERT do, on
-texts padded at the end. Conflicts: unpad. Imports torch only.
+texts padded at the end. Conflicts: unpad.
+
+Copy: alone; needs torch.
 """
 
 import inspect

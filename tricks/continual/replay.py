@@ -14,7 +14,9 @@ Exact where copies usually are not: samples of several heads in one draw count a
 memory holds no sample twice and prefers none, also where epochs repeat them (buffer.py); it resumes bit for bit. With
 accumulation each micro-batch has its own draw. A batch of words is the mean over its words, as in training.
 Cost: a forward and backward pass of `batch_size` samples per micro-batch, from the second task on. Conflicts: none
-known. Imports the standard library only.
+known.
+
+Copy: alone; needs torch.
 """
 
 from collections.abc import Callable, Mapping, Sequence

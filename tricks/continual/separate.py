@@ -2,7 +2,7 @@
 
     python continual.py --config configs/continual/jd21_5.yaml --approaches '[separate]'
 
-Imports nothing.
+Copy: alone; needs only Python.
 """
 
 

@@ -4,7 +4,9 @@ McCloskey, Cohen: Catastrophic interference in connectionist networks, 1989, htt
 
     python continual.py --config configs/continual/jd21_5.yaml --approaches '[sequential]'
 
-It is also the file to start from for an approach of your own: see docs/continual.md. Imports nothing.
+It is also the file to start from for an approach of your own: see docs/continual.md.
+
+Copy: alone; needs only Python.
 """
 
 
