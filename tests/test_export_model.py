@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import shlex
 import subprocess
 import sys
 from itertools import pairwise, product
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import serving
 from huggingface_hands_on import export_model
 from huggingface_hands_on.agreement import as_table, compared
 from model_utils.build import saved_model
@@ -19,6 +21,7 @@ from model_utils.crf import CRF
 from model_utils.viterbi import save_scores, viterbi
 from tests.prediction_jobs import JOBS, trained
 from tests.sample_job import files, read
+from tests.test_readme import blocks
 from trainer.checkpoint import damaged
 
 MISSING = [name for name in export_model.LIBRARIES if importlib.util.find_spec(name) is None]
@@ -203,3 +206,37 @@ def test_viterbi_finds_the_best_of_all_paths():
             return start[tags[0]] + end[tags[-1]] + inside + sum(row[n, tag] for n, tag in enumerate(tags))
 
         assert tuple(path) == max(product(range(3), repeat=5), key=score)
+
+
+# --------------------------------------------------------------------- docs/use_a_model.md
+
+
+def test_what_the_documentation_shows_runs(joint, tmp_path, monkeypatch, capsys):
+    best, *_, target = joint
+    text = (export_model.ROOT / "docs/use_a_model.md").read_text(encoding="utf-8")
+    places = {"output/sample_joint/best": best, "output/sample_joint_export": target}
+    for name, here in places.items():
+        text = text.replace(name, str(here))
+    monkeypatch.syspath_prepend(str(target))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    shown: dict[str, Any] = {}
+    for block in blocks(text, "python"):
+        exec(block, shown)
+    assert [len(path) for path in shown["paths"]] == [3]
+    commands = [shlex.split(line) for line in "".join(blocks(text, "sh")).splitlines()]
+    assert len(commands) == 4
+    for words in commands:
+        if words[1].endswith("predict.py"):
+            done = subprocess.run([sys.executable, "-B", *words[1:]], capture_output=True, text=True, check=True)
+            assert json.loads(done.stdout).keys() == {"intent", "slots"}
+        elif words[2].endswith("export_model"):
+            words[words.index("--output_dir") + 1] = str(tmp_path / f"out{len(words)}")
+            assert export_model.main([*words[3:], "--formats", "[torch_export]"]) == 0
+        else:
+            records = tmp_path / "records.jsonl"
+            records.write_text('{"tokens": ["play", "hello"]}\n' * 2, encoding="utf-8")
+            monkeypatch.setattr(serving, "SIZES", (1, 2))
+            monkeypatch.setattr(serving, "REPEATS", {1: 1, 2: 1})
+            given = ["--folder", str(best), "--export", str(target), "--records", str(records), "--rounds", "1"]
+            titles = [found.title for found in serving.comparisons(given)]
+            assert titles == ["call, 1 x 4", "forward, 1 x 4", "call, 2 x 4", "forward, 2 x 4"]
