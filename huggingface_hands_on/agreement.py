@@ -76,19 +76,20 @@ def agreement(
 
 
 def compared(head: Any, expected: torch.Tensor, found: torch.Tensor, batch: Mapping[str, Any]) -> dict[str, Any]:
-    finite = expected.isfinite()
-    same_shape = expected.shape == found.shape and torch.equal(finite, found.isfinite())
-    difference = (expected - found)[finite].abs().max().item() if same_shape and finite.any() else 0.0
-    right = head.decode(expected, batch)
-    alike = [is_same(*each) for each in zip(right, head.decode(found, batch), strict=True)]
-    if (crf := getattr(head, "crf", None)) is not None:
-        start, end, pairs = (scores.numpy() for scores in crf.decoding_scores())
-        own = viterbi(found.numpy(), batch["word_mask"].numpy(), start, end, pairs)
-        paths = [[head.labels[n] for n in path] for path in own]
-        alike = [yes and tags[: len(path)] == path for yes, tags, path in zip(alike, right, paths, strict=True)]
+    finite, right = expected.isfinite(), head.decode(expected, batch)
+    if expected.shape != found.shape or not torch.equal(finite, found.isfinite()):
+        difference, alike = math.inf, [False] * len(right)
+    else:
+        difference = (expected - found)[finite].abs().max().item() if finite.any() else 0.0
+        alike = [is_same(*each) for each in zip(right, head.decode(found, batch), strict=True)]
+        if (crf := getattr(head, "crf", None)) is not None:
+            start, end, pairs = (scores.detach().numpy() for scores in crf.decoding_scores())
+            own = viterbi(found.numpy(), batch["word_mask"].numpy(), start, end, pairs)
+            paths = [[head.labels[n] for n in path] for path in own]
+            alike = [yes and tags[: len(path)] == path for yes, tags, path in zip(alike, right, paths, strict=True)]
     return {
         "largest_logit": expected[finite].abs().max().item() if finite.any() else 0.0,
-        "largest_difference": difference if same_shape else float("inf"),
+        "largest_difference": difference,
         "same_predictions": sum(alike),
         "records": len(alike),
     }
