@@ -226,7 +226,7 @@ def build_model(job: Job) -> Any:
 
 def leave_out_padding(job: Job, model: Any) -> bool:
     """Whether the encoder works on real sub-words alone from now on: if it can, and that is wanted."""
-    from model_utils.encoder import ModelError
+    from model_utils.model_error import ModelError
     from model_utils.unpadded_encoder import use_unpadding
 
     wanted = job.args.unpad
@@ -345,12 +345,15 @@ def build_trainer(job: Job, model: Any, **options: Any) -> Any:
 
 def build_training(job: Job, model: Any) -> dict[str, Any]:
     """The Trainer's options for training: see `training_options`."""
+    from huggingface_hands_on.describe_model import card_of
+
     loader = build_train_loader(job)
     evaluation = build_eval(job, "eval") if job.data.having("eval") else None
     if evaluation:
         job.monitor = choose_monitor(job, model, evaluation[1])
     return training_options(job, model, loader, evaluation, partial(save_pretrained, job, model, tokenizer_files(job)),
-                            tasks_vary=len(job.data.having("train")) > 1, teacher=build_teacher(job))  # fmt: skip
+                            describe=card_of(job), tasks_vary=len(job.data.having("train")) > 1,
+                            teacher=build_teacher(job))  # fmt: skip
 
 
 def training_options(
@@ -360,6 +363,7 @@ def training_options(
     evaluation: tuple[Any, Any] | None,
     save: Callable[[Path, Mapping[str, Any]], None],
     *,
+    describe: Callable[[Mapping[str, Any]], str] | None = None,
     tasks_vary: bool = False,
     teacher: Any = None,
 ) -> dict[str, Any]:
@@ -368,6 +372,7 @@ def training_options(
     Args:
         evaluation: batches, and the function sample ids -> task -> gold labels; job.monitor says what is best.
         save: (folder, weights) -> None; writes the model, perhaps in another thread while training goes on.
+        describe: metrics of the best state -> the model card in best/.
         tasks_vary: batches may lack tasks.
     """
     from model_utils.adapters import saved_weights
@@ -391,7 +396,7 @@ def training_options(
         "save_steps": args.save_steps, "save_minutes": args.save_minutes, "logging_steps": args.logging_steps,
         "nonfinite": NonfinitePolicy(args.nonfinite, args.nonfinite_limit), "callbacks": [*job.callbacks],
         "run_folder": RunFolder(args.output_dir, save, partial(saved_weights, model), job.given, args.keep_states,
-                                args.async_save, args.save_format == "sharded"),
+                                args.async_save, args.save_format == "sharded", describe),
     }  # fmt: skip
     if evaluation:
         batches, references = evaluation

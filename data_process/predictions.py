@@ -47,8 +47,7 @@ def write_predictions(
             line = {
                 "sample_id": sample_id,
                 **{column: record[column] for column in columns if column in record},
-                "predictions": {task: levels[task].shown(value, record, schema) for task, value in predicted.items()},
-                "confidences": {task: rounded(values[position]) for task, values in confidences.items()},
+                **shown(position, record, schema, labels, confidences),
             }
             if gold:
                 line["gold"] = {task: levels[task].shown(value, record, schema) for task, value in gold.items()}
@@ -56,6 +55,21 @@ def write_predictions(
             written += 1
     unfinished.replace(path)
     return written
+
+
+def shown(
+    position: int,
+    record: dict[str, Any],
+    schema: Schema,
+    labels: Mapping[str, Sequence[Any]],
+    confidences: Mapping[str, Sequence[Any]],
+) -> dict[str, dict[str, Any]]:
+    """`predictions` and `confidences` of the record at a position of both, by task."""
+    levels = {label.task: level_of(label.level) for label in schema.labels}
+    return {
+        "predictions": {task: levels[task].shown(values[position], record, schema) for task, values in labels.items()},
+        "confidences": {task: rounded(values[position]) for task, values in confidences.items()},
+    }
 
 
 def rounded(value: Any) -> Any:

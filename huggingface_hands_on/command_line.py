@@ -26,19 +26,22 @@ class CommandError(ValueError):
         super().__init__(f"arguments: {name}: {message}")
 
 
-def run(module: str, commands: Sequence[Callable[..., Any]], argv: list[str] | None = None) -> int:
+def run(
+    module: str, commands: Sequence[Callable[..., Any]], argv: list[str] | None = None, positional: bool = False
+) -> int:
     """Run the command that the arguments name; for what is no bug of ours one line and an exit code.
 
     Args:
         module: what follows `python -m`, for the help.
-        commands: two or more typed functions.
+        commands: typed functions; of a single one the name is left out.
         argv: None = the process's arguments.
+        positional: parameters without a default come without their names.
 
     Returns: 0 done, 2 wrong input, 130 interrupted, 1 disk full.
     """
     try:
         # allow_abbrev: --model for --model_name_or_path
-        auto_cli([*commands], argv, as_positional=False, exit_on_error=False, allow_abbrev=True,
+        auto_cli([*commands], argv, as_positional=positional, exit_on_error=False, allow_abbrev=True,
                  prog=f"python -m {module}")  # fmt: skip
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)

@@ -76,7 +76,8 @@ def load_model(job: main.Job, load: Load) -> Any:
 
     Raises ModelError where it has too few positions, or mixes packed texts.
     """
-    from model_utils.encoder import ModelError, position_limit
+    from model_utils.encoder import position_limit
+    from model_utils.model_error import ModelError
     from model_utils.pieces import Isolation
     from model_utils.pretraining_build import check_tokenizer
     from model_utils.pretraining_model import PretrainingModel

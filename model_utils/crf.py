@@ -117,6 +117,10 @@ class CRF(torchcrf.CRF):
         self._validate(emissions, None, mask)
         return self._viterbi_decode(*self._left_align(emissions, mask)[:2])
 
+    def decoding_scores(self) -> tuple[Tensor, Tensor, Tensor]:
+        """start (C,), end (C,) and pairs (C, C) with which `decode` searches, forbidden transitions lowered."""
+        return self._transition_scores()
+
     def marginals(self, emissions: Tensor, mask: Tensor | None = None) -> Tensor:
         """Probability of each tag at each word, (B, T, C) in fp32; 0 where masked; carries no gradient.
 

@@ -25,7 +25,7 @@ def at_places(hidden: torch.Tensor, places: torch.Tensor, batch: Mapping[str, An
     Returns: (B, W, H).
     """
     mask = batch.get("input_mask")
-    first = torch.arange(len(places), device=places.device) if mask is None else first_inputs(mask)  # (B,)
+    first = torch.arange(places.shape[0], device=places.device) if mask is None else first_inputs(mask)  # (B,)
     return hidden.flatten(0, 1)[first[:, None] * hidden.shape[1] + places]
 
 
@@ -35,7 +35,7 @@ def per_record(values: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
     if mask is None:
         return values[:, None]
     numbers = first_inputs(mask)[:, None] + torch.arange(mask.shape[1], device=mask.device)
-    return values[numbers.clamp(max=len(values) - 1)]
+    return values[numbers.clamp(max=values.shape[0] - 1)]
 
 
 def first_inputs(mask: torch.Tensor) -> torch.Tensor:

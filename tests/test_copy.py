@@ -187,6 +187,22 @@ from crf import CRF
 crf = CRF(3, labels=["O", "B-x", "I-x"])
 assert crf.decode(torch.tensor([[[0.0, 1.0, 9.0], [0.0, 0.0, 9.0]]])) == [[1, 2]]
 """,
+    "model_utils/viterbi.py": """
+import numpy as np
+from viterbi import viterbi
+pairs = np.array([[0.0, -9.0], [0.0, 0.0]])
+assert viterbi(np.array([[[1.0, 0], [0, 3.0]]]), np.ones((1, 2)), np.zeros(2), np.zeros(2), pairs) == [[1, 1]]
+""",
+    "model_utils/model_card.py": """
+from model_card import model_card
+text = model_card({"epoch": 0, "step": 1}, base="org/bert", tasks=[{"name": "a", "kind": "mine", "labels": ["x|y"]}],
+                  data=[], languages=[], example={"text": "a text"}, settings={"lr": 1e-4}, max_length=9)
+assert text.startswith("---\\n") and r"`x\\|y`" in text
+""",
+    "data_process/languages.py": """
+from languages import languages_of
+assert languages_of(["今天天气怎么样", "what is this"]) == ["en", "zh"]
+""",
     "model_utils/scores/answers.py": """
 from answers import score_answers
 assert score_answers(["the Eiffel tower"], [["Eiffel Tower", "tower"]]) == {"exact_match": 1.0, "f1": 1.0}

@@ -155,6 +155,8 @@ def test_the_side_scripts_run(sandbox, tmp_path, monkeypatch, capsys):
         "data/cluener": tmp_path / "cluener",
         "output/index": tmp_path / "index",
         "output/stsb_zh_embedding": sandbox / "run",
+        "output/sample_joint/best": sandbox / "run/best",
+        "output/sample_joint_export": tmp_path / "export",
         "data/faq.jsonl": tmp_path / "faq.jsonl",
     }
     for command in SIDE:
@@ -174,6 +176,9 @@ def test_the_side_scripts_run(sandbox, tmp_path, monkeypatch, capsys):
             pytest.importorskip("optuna", reason="pip install optuna")
             assert main.run([*words, *small(tmp_path, "search"), "--trials", "1"], search.report) == 0
             assert (tmp_path / "search/search.json").exists()
+        elif module.endswith("export_model"):
+            assert importlib.import_module(module).main([*words, "--formats", "[torch_export]"]) == 0
+            assert (tmp_path / "export/agreement.md").exists()
         else:
             place = f"{module}.__main__" if module == "data_process" else module
             assert importlib.import_module(place).main(words) in (0, None), command

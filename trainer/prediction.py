@@ -46,6 +46,7 @@ def predict(
     device: torch.device | str = "cpu",
     autocast: Callable[[], AbstractContextManager] = nullcontext,
     with_confidences: bool = False,
+    progress: bool = True,
 ) -> Predictions:
     """Decode every record once.
 
@@ -54,13 +55,14 @@ def predict(
         loader: batches of this rank, with a length; with gold labels, losses are computed too.
         autocast: makes the precision context.
         with_confidences: also the probability of each decision.
+        progress: show a bar on a terminal.
     """
     model.eval()
     heads = model.heads
     rows: list[tuple[int, dict[str, Any], dict[str, Any]]] = []
     sums = torch.zeros(len(heads), 2, dtype=sum_dtype(device), device=device)  # loss, items
     ones = dict.fromkeys(heads, 1)  # a divisor of 1: losses stay sums
-    for batch in progress_bar(loader, "[EVAL]", len(loader)):
+    for batch in progress_bar(loader, "[EVAL]", len(loader)) if progress else loader:
         batch = to_device(batch, device)
         with autocast():
             output = model(batch, ones)

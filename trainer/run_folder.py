@@ -48,6 +48,7 @@ class RunFolder:
         keep_states: int = 0,
         async_save: bool = True,
         sharded: bool = False,
+        describe: Callable[[Mapping[str, Any]], str] | None = None,
     ):
         """
         Args:
@@ -60,12 +61,14 @@ class RunFolder:
             async_save: write a copy in a thread while training goes on, and fail at the next call here; the copies,
                 whose memory is kept, are those of last/ and of best/. Else the other ranks wait for the disk, too.
             sharded: each rank writes its part of the training state, see sharded_state.py; the model is whole anyway.
+            describe: metrics of the best state -> README.md of best/; None: there is none.
         """
         self.output_dir = Path(output_dir)
         self.save_pretrained, self.weights = save_pretrained, weights
         self.arguments, self.keep_states = dict(arguments or {}), keep_states
         self.background = Background() if async_save else None
         self.sharded, self.group = sharded, new_group() if sharded else None
+        self.describe = describe
 
     def save_last(self, state: Mapping[str, Any]) -> None:
         """state: `progress`, plain values that people may read, and `tensors`, nested state dicts."""
@@ -123,6 +126,8 @@ class RunFolder:
         def write(folder: Path) -> None:
             self.save_pretrained(folder, state["weights"])
             write_json(folder / "metrics.json", state["metrics"])
+            if self.describe is not None:
+                (folder / "README.md").write_text(self.describe(state["metrics"]), encoding="utf-8")
 
         write_folder(self.output_dir / "best", write, keep_previous=False)
 
