@@ -40,7 +40,7 @@ def test_exactly_these_files_come_out(run):
     assert found == {
         *(".lock", "config.yaml", "train.log", "log.json", "metrics.jsonl", "speed.json", "dataset_info.json"),
         *("splits.json", "eval_metrics.json", "test_metrics.json", "eval_report.json", "test_report.json"),
-        *("errors/eval.jsonl", "errors/test.jsonl"),
+        *("machine.json", "errors/eval.jsonl", "errors/test.jsonl"),
         *(f"best/{name}" for name in MODEL_FILES | {"metrics.json"}),
         *(f"last/{name}" for name in state),
         *(f"last.previous/{name}" for name in state),
