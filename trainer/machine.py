@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 LIMIT = 2000  # points
 WRITE_SECONDS = 60  # between two writes of machine.json
-Values = dict[str, float | None]
+Values = Mapping[str, float | None]
 
 
 class Machine:
@@ -99,10 +99,8 @@ class Machine:
         self.timeline.add(self.before + self.looked - self.begun, values)
 
     def sense(self) -> Values:
-        values: Values = {}
-        for sensor in self.sensors:
-            values |= self.guarded(sensor) or {}
-        return values
+        found = [self.guarded(sensor) or {} for sensor in self.sensors]
+        return {name: value for values in found for name, value in values.items()}
 
     def write(self) -> None:
         write_text(self.file, json.dumps(self.timeline.as_dict()) + "\n")
@@ -149,7 +147,7 @@ class Timeline:
         self.waiting.append(values)
         if len(self.waiting) < self.per_point:
             return
-        point = means(self.waiting) | {"seconds": seconds}
+        point = {**means(self.waiting), "seconds": seconds}
         self.waiting = []
         for name in point.keys() - self.columns.keys():
             self.columns[name] = [None] * len(self.columns["seconds"])
