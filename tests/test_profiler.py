@@ -46,7 +46,7 @@ def test_trace_and_table(profiled: tuple[Any, Path]) -> None:
     table = (folder / "table.txt").read_text(encoding="utf-8")
     for name in ("aten::addmm", "aten::mm", "forward", "backward", "Self CPU %", "ProfilerStep*"):
         assert name in table, name
-    assert table.startswith("2 optimizer steps on cpu.") and "CUDA" not in table
+    assert table.startswith("2 steps of the optimizer on cpu.") and "CUDA" not in table
 
 
 def test_nothing_is_in_the_way_afterwards(profiled: tuple[Any, Path]) -> None:

@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 logger = logging.getLogger(__name__)
 
 SKIPPED = 5  # steps before those that are recorded
-ABOUT = """{steps} optimizer steps on {device}. "Self" is the time of an operation without those that it calls.
+ABOUT = """{steps} of the optimizer on {device}. "Self" is the time of an operation without those that it calls.
 ProfilerStep* is all of the steps; its own time is that of Python between the operations, which they wait for.
 """
 
@@ -62,10 +62,11 @@ class Profile:
         self.folder.mkdir(parents=True, exist_ok=True)
         trace, table = self.folder / "trace.json.gz", self.folder / "table.txt"
         profiler.export_chrome_trace(str(trace))
-        about = ABOUT.format(steps=self.steps, device=self.device)
+        steps = f"{self.steps} step{'s' if self.steps > 1 else ''}"
+        about = ABOUT.format(steps=steps, device=self.device)
         table.write_text(about + tables(profiler.key_averages(), self.device), encoding="utf-8")
         self.saved = True
-        logger.info("[TRAIN] profile of %d steps: operations in %s, their course in %s", self.steps, table, trace)
+        logger.info("[TRAIN] profile of %s: operations in %s, their course in %s", steps, table, trace)
 
     def step_aside(self) -> None:
         self.trainer.take_step, self.trainer.train_step.speed = self.take_step, self.speed
