@@ -52,7 +52,7 @@ class Tracker:
         own: dict[str, dict[str, Any]] = {
             "trackio": {},  # it knows runs by their names
             "swanlab": {"id": ids[name], "log_dir": str(folder / "swanlab")},
-            "wandb": {"id": ids[name], "dir": str(folder), "allow_val_change": True},  # of what a resumed run may change
+            "wandb": {"id": ids[name], "dir": str(folder), "allow_val_change": True},  # on resume
         }
         try:
             self.library = importlib.import_module(name)
