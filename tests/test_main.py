@@ -74,7 +74,9 @@ def test_what_the_files_say(run, data):
     wrong = [json.loads(line) for line in (run / "errors" / "test.jsonl").read_text(encoding="utf-8").splitlines()]
     assert all(line["predictions"] != line["gold"] for line in wrong)
     assert 1 - len(wrong) / 100 == pytest.approx(read(run / "test_metrics.json")["sentence_accuracy"])
-    assert "[Epoch 1] [TRAIN] 25/25 loss=" in (run / "train.log").read_text(encoding="utf-8")
+    said = (run / "train.log").read_text(encoding="utf-8")
+    assert "[Epoch 1] [TRAIN] 25/25 loss=" in said
+    assert said.index("50 steps of 1 x 1 x 16 records") < said.index("[TRAIN]"), "what was said before there was a file"
 
 
 def test_the_saved_config_trains_the_same_again(run, tmp_path):
