@@ -69,7 +69,8 @@ def test_what_is_logged_is_mean_and_largest_of_each_step(tmp_path: Path) -> None
     norms: list[float] = []
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()
-    whole = tiny_trainer(tiny_model(), epochs=1, logging_steps=5, callbacks=[RunLog(tmp_path / "whole")])
+    log = RunLog(tmp_path / "whole", tensorboard=False)
+    whole = tiny_trainer(tiny_model(), epochs=1, logging_steps=5, callbacks=[log])
     take_step = whole.take_step
 
     def watched(group: Any) -> None:
@@ -84,13 +85,13 @@ def test_what_is_logged_is_mean_and_largest_of_each_step(tmp_path: Path) -> None
     options: dict[str, Any] = {"epochs": 1, "logging_steps": 5, "save_steps": 8}
     torch.manual_seed(0)
     stopped = tiny_trainer(tiny_model(), tmp_path / "parts", **options, max_steps=8)
-    stopped.callbacks.append(RunLog(tmp_path / "parts"))
+    stopped.callbacks.append(RunLog(tmp_path / "parts", tensorboard=False))
     stopped.train()
     model = tiny_model(seed=1)
     rest = tiny_trainer(model, tmp_path / "parts", **options)
     model.load_state_dict(stopped.model.state_dict())
     rest.resume(tmp_path / "parts" / "last")
-    rest.callbacks.append(RunLog(tmp_path / "parts", rest.step, rest.history))
+    rest.callbacks.append(RunLog(tmp_path / "parts", rest.step, rest.history, tensorboard=False))
     rest.train()
     resumed = [line for line in lines(tmp_path / "parts") if line["kind"] == "train"]
     assert resumed == [first, second]

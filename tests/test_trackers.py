@@ -145,7 +145,7 @@ def test_a_library_that_does_not_begin_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake("wandb", tmp_path, monkeypatch, FAKE + "\ndef init(**named): raise RuntimeError('api_key not configured')\n")
-    assert main.run([], lambda _: Tracker("wandb", tmp_path, {}) and None) == 2
+    assert main.run([], lambda _: Tracker("wandb", tmp_path, {}).__exit__()) == 2
     assert capsys.readouterr().err == "error: tracker: wandb: api_key not configured\n"
     assert not (tmp_path / "tracker.json").exists()
 
