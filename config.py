@@ -15,6 +15,7 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_origin
@@ -43,6 +44,7 @@ FREE = (
     *("output_dir", "cache_dir", "train_file", "eval_file", "test_file", "predict_file", "tasks", "datasets"),
     *("do_train", "do_eval", "do_predict", "check", "resume", "device"),
     *("num_workers", "eval_batch_size", "async_save"),
+    *("machine_seconds", "tracker", "profile", "peak_tflops"),
 )
 
 
@@ -358,6 +360,14 @@ class RunArguments:
     weights; false: training waits for the disk"""
     logging_steps: int = 20
     """optimizer steps between log lines"""
+    machine_seconds: float = 5.0
+    """seconds between two looks at CPU, memory and GPUs, for machine.json and TensorBoard; 0 = off"""
+    tracker: Literal["none", "trackio", "swanlab", "wandb"] = "none"
+    """send all figures to this library, too, which must be installed"""
+    profile: int = 0
+    """optimizer steps that torch.profiler records, near the start, into profile/; 0 = off"""
+    peak_tflops: float = 0.0
+    """TFLOP/s that the device can do in this precision, for the MFU; 0 = those of a known GPU (trainer/speed.py)"""
     seed: int = 42
     """of weights, dropout and the order of the data"""
     device: str = "auto"
@@ -539,8 +549,13 @@ def check_training(args: Any) -> None:
         not_negative=(
             *("max_steps", "epochs", "warmup_steps", "weight_decay", "max_grad_norm", "patience", "nonfinite_limit"),
             *("eval_steps", "save_steps", "save_minutes", "keep_states", "seed", "fgm_eps", "child_tuning_batches"),
+            *("machine_seconds", "profile", "peak_tflops"),
         ),
     )
+    if args.tracker != "none":
+        found = find_spec(args.tracker)  # a folder of that name, as some of them leave behind, has no origin
+        there = found is not None and found.origin is not None
+        require(there, "tracker", f"{args.tracker} is not installed: pip install {args.tracker}")
     require(0 <= args.swa_start <= 1, "swa_start", "is a share of all steps, between 0 and 1")
     require(0 < args.layer_decay <= 1, "layer_decay", "must be above 0 and at most 1, which is off")
     require(0 <= args.warmup_ratio < 1, "warmup_ratio", "must be at least 0 and below 1")

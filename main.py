@@ -427,7 +427,7 @@ def training_options(
     options["train_step"] = TrainStep(
         model, optimizer, scheduler, device=job.device, precision=job.precision, max_grad_norm=args.max_grad_norm,
         on_oom=args.on_oom, tasks_vary=tasks_vary or args.use_gradual_unfreezing, padded=not job.unpadded,
-        **used.places,
+        peak_tflops=args.peak_tflops, **used.places,
     )  # fmt: skip
     used.begin(() if job.resumes else gradients(options["train_step"], train_loader))
     optimizer.zero_grad()
@@ -529,7 +529,6 @@ def train(job: Job, model: Any, options: dict[str, Any], about_data: Callable[[]
         options: of the Trainer.
         about_data: file name -> what is written there about the data.
     """
-    from trainer.monitor import RunLog
     from trainer.signals import Interrupted, StopSignals
 
     stop_signal = StopSignals()
@@ -542,15 +541,34 @@ def train(job: Job, model: Any, options: dict[str, Any], about_data: Callable[[]
             return
     else:
         seed_everything(job.args.seed + job.rank)  # dropout differs between ranks; the weights, made before, do not
-    if job.rank == 0:
-        open_output(job.args, about_data())
-        trainer.callbacks.append(RunLog(job.args.output_dir, trainer.step, trainer.history))
-        if job.resumes:
-            logger.info("going on from %s at step %d", job.folder, trainer.step)
-    with stop_signal:
-        trainer.train()
+    with ExitStack() as watching:
+        if job.rank == 0:
+            open_output(job.args, about_data())
+            watch(job, trainer, watching)
+            if job.resumes:
+                logger.info("going on from %s at step %d", job.folder, trainer.step)
+        with stop_signal:
+            trainer.train()
     if stop_signal():  # it came during the last evaluation
         raise Interrupted(stop_signal())
+
+
+def watch(job: Job, trainer: Any, watching: ExitStack) -> None:
+    """Logs, a tracker, figures of the machine, a profile: what looks on until `watching` ends (docs/monitoring.md)."""
+    from trainer.machine import Machine
+    from trainer.monitor import RunLog
+    from trainer.profiler import Profile
+    from trainer.trackers import Tracker
+
+    args, folder = job.args, job.args.output_dir
+    if args.tracker != "none":
+        trainer.callbacks.append(watching.enter_context(Tracker(args.tracker, folder, job.given)))
+    trainer.callbacks.append(RunLog(folder, trainer.step, trainer.history))
+    if args.machine_seconds:
+        machine = Machine(folder, args.machine_seconds, job.device, trainer.emit, resumes=trainer.step > 0)
+        trainer.callbacks.append(watching.enter_context(machine))
+    if args.profile:
+        watching.enter_context(Profile(trainer, args.profile, Path(folder, "profile")))
 
 
 def open_output(args: Any, about_data: dict[str, Any]) -> None:

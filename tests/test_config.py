@@ -82,6 +82,8 @@ MISTAKES = {
     "a trick on spread weights": ([*SAMPLE, "--parallel", "fsdp", "--use_pgd", "--use_ema"],
                                   "arguments: parallel: fsdp does not go with use_pgd; leave them out"),
     "an optimizer on spread weights": ([*SAMPLE, "--parallel", "fsdp", "--optimizer", "muon"], "goes with adamw"),
+    "no seconds": ([*SAMPLE, "--machine_seconds", "-1"], "arguments: machine_seconds: must not be negative"),
+    "no tracker": ([*SAMPLE, "--tracker", "mlflow"], "command line: tracker: Expected a Literal"),
     "no tasks": (["--do_train", "--train_file", "sample:joint"], "arguments: tasks: none given; for example"),
     "task without a kind": ([*SAMPLE, "--tasks", "[{name: a, label_column: b}]"], "tasks[0]: needs kind"),
     "unknown kind": ([*SAMPLE, "--tasks", "[{name: a, kind: tagger, label_column: b}]"],
@@ -139,7 +141,7 @@ def test_every_option_has_help_and_the_set_of_options_is_deliberate():
     source = (ROOT / "config.py").read_text(encoding="utf-8")
     for field in dataclasses.fields(Arguments):
         assert f"    {field.name}: " in source
-    assert len(dataclasses.fields(Arguments)) == 133
+    assert len(dataclasses.fields(Arguments)) == 137
 
 
 def test_the_configs_of_the_repository_are_valid(monkeypatch):

@@ -275,6 +275,26 @@ with StopSignals() as stop_signal:
     os.kill(os.getpid(), signal.SIGTERM)
     assert stop_signal() == signal.SIGTERM and Interrupted(stop_signal()).exit_code == 143
 """,
+    "trainer/machine.py": """
+import json, time
+from trainer.machine import Machine
+with Machine(".", seconds=0.05):
+    time.sleep(0.3)
+columns = json.load(open("machine.json"))["columns"]
+assert len(columns["seconds"]) == len(columns["memory_gib"]) > 0
+""",
+    "trainer/profiler.py": """
+from types import SimpleNamespace
+import pathlib, torch
+from contextlib import nullcontext
+from profiler import Profile
+step = SimpleNamespace(speed=lambda part: nullcontext())
+trainer = SimpleNamespace(device="cpu", train_step=step, take_step=lambda group: torch.ones(9, 9) @ torch.ones(9, 9))
+with Profile(trainer, 1, "profile", skipped=1):
+    for _ in range(3):
+        trainer.take_step([])
+assert "aten::mm" in pathlib.Path("profile/table.txt").read_text()
+""",
     "trainer/stragglers.py": """
 from stragglers import slow_ranks
 assert slow_ranks([0.9, 1.0, 2.4, 1.1], seconds=5.0) == [2]

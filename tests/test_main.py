@@ -40,7 +40,7 @@ def test_exactly_these_files_come_out(run):
     assert found == {
         *(".lock", "config.yaml", "train.log", "log.json", "metrics.jsonl", "speed.json", "dataset_info.json"),
         *("splits.json", "eval_metrics.json", "test_metrics.json", "eval_report.json", "test_report.json"),
-        *("errors/eval.jsonl", "errors/test.jsonl"),
+        *("machine.json", "errors/eval.jsonl", "errors/test.jsonl"),
         *(f"best/{name}" for name in MODEL_FILES | {"metrics.json", "README.md"}),
         *(f"last/{name}" for name in state),
         *(f"last.previous/{name}" for name in state),
@@ -74,7 +74,9 @@ def test_what_the_files_say(run, data):
     wrong = [json.loads(line) for line in (run / "errors" / "test.jsonl").read_text(encoding="utf-8").splitlines()]
     assert all(line["predictions"] != line["gold"] for line in wrong)
     assert 1 - len(wrong) / 100 == pytest.approx(read(run / "test_metrics.json")["sentence_accuracy"])
-    assert "[Epoch 1] [TRAIN] 25/25 loss=" in (run / "train.log").read_text(encoding="utf-8")
+    said = (run / "train.log").read_text(encoding="utf-8")
+    assert "[Epoch 1] [TRAIN] 25/25 loss=" in said
+    assert said.index("50 steps of 1 x 1 x 16 records") < said.index("[TRAIN]"), "what was said before there was a file"
 
 
 def test_the_saved_config_trains_the_same_again(run, tmp_path):

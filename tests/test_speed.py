@@ -17,12 +17,20 @@ from model_utils.pretraining_model import PretrainingModel
 from model_utils.unpadded_encoder import use_unpadding
 from tests.tiny import tiny_features, tiny_model, tiny_trainer
 from trainer.monitor import RunLog
-from trainer.speed import PARTS, PEAKS, Speed, describe
+from trainer.speed import PARTS, Speed, describe, peak_flops
 
 SIZES: dict[str, Any] = {
     "vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 40,
     "max_position_embeddings": 64, "attn_implementation": "eager",
 }  # fmt: skip
+
+
+PEAKS_OF_DEVICES = [  # name, FLOP/s in half precision, in fp32
+    ("NVIDIA H100 80GB HBM3", 989e12, 67e12), ("NVIDIA H100 PCIe", 756e12, 51e12), ("NVIDIA H200", 989e12, 67e12),
+    ("NVIDIA A100-SXM4-40GB", 312e12, 19.5e12), ("Tesla T4", 65e12, 8.1e12), ("NVIDIA L40S", 362e12, 91.6e12),
+    ("NVIDIA L40", 181e12, 90.5e12), ("NVIDIA GeForce RTX 4090", 165.2e12, 82.6e12),
+    ("Tesla V100-PCIE-16GB", 112e12, 14e12), ("NVIDIA GeForce RTX 4090 Laptop GPU", 0, 0), ("unheard of", 0, 0),
+]  # fmt: skip
 
 
 def operations(model: Any, batch: dict[str, Any], passes: int = 1, padded: bool = True) -> tuple[float, float]:
@@ -112,18 +120,36 @@ def test_figures_between_two_calls() -> None:
 
 
 def test_mfu_is_the_share_of_a_known_gpu(monkeypatch) -> None:
-    speed = Speed()
-    speed.device = torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 2**31)
-    for name, peak in (("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA A100-SXM4-40GB", PEAKS["A100"]), ("Tesla T4", 65e12),
-                       ("NVIDIA L40S", 362e12), ("NVIDIA GeForce RTX 4090", 165.2e12)):  # fmt: skip
+    gpu = torch.device("cuda")
+    for name, half, single in PEAKS_OF_DEVICES:
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda _, name=name: name)
-        speed.flops += 1e12
-        found = speed.since(name)
-        assert found["MFU"] == pytest.approx(found["TFLOP/s"] * 1e12 / peak)
-        assert "MFU" in describe(found) and found["memory_GiB"] == 2
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "unheard of")
-    assert "MFU" not in speed.since("x")
+        assert [peak_flops(gpu, precision) for precision in ("bf16", "fp16", "fp32")] == [half, half, single], name
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    assert peak_flops(gpu, "fp32") == 0, "TF32 is another unit"
+    speed = Speed(peak=312e12)
+    speed.device = gpu
+    speed.flops += 1e12
+    found = speed.since("x")
+    assert found["MFU"] == pytest.approx(1e12 / found["seconds"] / 312e12) and found["memory_GiB"] == 2
+    assert "MFU" in describe(found)
+    assert peak_flops(torch.device("cpu"), "bf16") == 0 and "MFU" not in Speed().since("x")
+
+
+def test_the_mfu_of_a_run_in_closed_form() -> None:
+    """6 operations per weight of a linear layer and sub-word, 12 L T d of attention, over the seconds and the peak."""
+    heard = {}
+    trainer = tiny_trainer(tiny_model(decoder="linear"), epochs=1, accumulate=5, train=tiny_features(20),
+                           callbacks=[lambda event, step, values: heard.update({event: values})])  # fmt: skip
+    trainer.train_step.speed.peak = 1e9
+    shapes = [batch["input_ids"].shape for batch in trainer.train_loader(0, 0)]
+    trainer.train()
+    layers, width, inner, heads = 2, 16, 32, 16 * (3 + 5)
+    places, squares = sum(r * t for r, t in shapes), sum(r * t * t for r, t in shapes)
+    encoder = 6 * layers * (4 * width**2 + 2 * width * inner) * places + 12 * layers * squares * width
+    done = heard["total"]["MFU"] * 1e9 * heard["total"]["seconds"]
+    assert done == pytest.approx(float(trainer.train_step.speed.flops))
+    assert encoder < done < encoder + 6 * heads * places, "heads see fewer places than the encoder"
 
 
 def test_a_run_says_how_fast_it_was(tmp_path: Path) -> None:

@@ -342,18 +342,20 @@ def test_the_example_of_the_readme():
         pytest.param((40, 120), {"TQDM_DISABLE": "1"}, False, marks=pytest.mark.slow),
     ],
 )
-def test_a_bar_on_a_terminal_and_plain_lines_elsewhere(size, environment, bar):
+def test_a_bar_on_a_terminal_and_plain_lines_elsewhere(size, environment, bar, tmp_path):
     """In a real pseudo-terminal: of a usual size, of none (as in some containers), and with bars switched off."""
     script = (
-        "import logging, sys; logging.basicConfig(level=logging.INFO, stream=sys.stdout)\n"
+        "from logging_config import setup_logging\n"
         "from tests.tiny import tiny_model, tiny_trainer\n"
+        "setup_logging('train.log')\n"
         "tiny_trainer(tiny_model(), epochs=1, logging_steps=13).train()\n"
     )
     parent, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=child, stderr=subprocess.DEVNULL, env=os.environ | environment, cwd=ROOT
-    )
+        [sys.executable, "-c", script], stdout=child, stderr=subprocess.DEVNULL, cwd=tmp_path,
+        env=os.environ | environment | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
     os.close(child)
     output = b""
     with contextlib.suppress(OSError):  # the end of a pseudo-terminal
@@ -364,6 +366,7 @@ def test_a_bar_on_a_terminal_and_plain_lines_elsewhere(size, environment, bar):
     text = output.decode()
     assert bool(re.search(r"\[Epoch 0\] \[TRAIN\]: .*/13 .*loss=\S+ lr=", text)) == bar, text
     assert ("[Epoch 0] [TRAIN] 13/13 loss=" in text) == (not bar)
+    assert "[Epoch 0] [TRAIN] 13/13 loss=" in (tmp_path / "train.log").read_text(encoding="utf-8")
 
 
 def test_weights_are_as_readable_as_other_files(tmp_path):

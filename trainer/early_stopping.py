@@ -42,6 +42,14 @@ class EarlyStopping:
     def should_stop(self) -> bool:
         return 0 < self.patience <= self.num_bad
 
+    @property
+    def standing(self) -> str:
+        """How good the last evaluation was, in words."""
+        if not self.num_bad:
+            return f"best {self.monitor} so far"
+        best = "none was a number" if self.best is None else f"{self.monitor}={self.best:.4g}"
+        return f"best: {best}, {self.num_bad} evaluation{'s' if self.num_bad > 1 else ''} ago"
+
     def state_dict(self) -> dict[str, Any]:
         return {"monitor": self.monitor, "best": self.best, "num_bad": self.num_bad}
 

@@ -6,6 +6,7 @@
 A callback is a function `callback(event, step, values)`; the trainer calls it on rank 0 with
     "log"    means over the last logging_steps: loss, <task>/loss, lr …
     "speed"  records/s, where the time went … since the "log" before, see speed.py
+    "machine"  CPU, memory, GPUs … since the "log" before, see machine.py
     "total"  the same of the whole training, at its end
     "eval"   all metrics of an evaluation
     "epoch"  {"history": one entry per finished epoch or evaluation}
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import write_json, write_text
+
+KINDS = {"log": "train", "eval": "eval", "speed": "speed", "machine": "machine"}  # event -> first part of the names
 
 
 class RunLog:
@@ -58,10 +61,10 @@ class RunLog:
         if event == "total":
             write_json(self.folder / "speed.json", values)
             return
-        if event == "speed":  # not in metrics.jsonl, which is the same for the same run
-            self.draw({"step": step, "kind": "speed", **values})
+        line = {"step": step, "kind": KINDS[event], **values}
+        if event in ("speed", "machine"):  # not in metrics.jsonl, which is the same for the same run
+            self.draw(line)
             return
-        line = {"step": step, "kind": "train" if event == "log" else "eval", **values}
         with open(self.metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self.draw(line)

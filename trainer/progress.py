@@ -29,6 +29,11 @@ def on_terminal() -> bool:
         return False
 
 
+def duration(seconds: float) -> str:
+    """`01:23`, `2:01:23`"""
+    return tqdm.format_interval(seconds)
+
+
 def figures(values: Mapping[str, float]) -> str:
     """`loss=0.412 lr=4.3e-05`"""
     return " ".join(f"{name}={value:.4g}" for name, value in values.items())

@@ -27,22 +27,29 @@ from . import distributed
 PARTS = ("data", "forward", "backward", "optimizer", "eval", "checkpoint")
 ON_DEVICE = ("forward", "backward", "optimizer")
 ALONE = ("data", "forward")  # DDP waits for the other ranks in backward
-# Dense half-precision peak of a GPU, FLOP/s, from NVIDIA's data sheets; the first name that is part of the device's.
+# TFLOP/s of a GPU in half precision (matrix units, dense, summed in fp32) and in fp32 (without TF32), from the makers'
+# data sheets, of GeForce from NVIDIA's white papers. The first whose words are all in the device's name; 0 = not known.
 PEAKS = {
-    "H200": 989e12, "H100": 989e12, "H800": 989e12, "H20": 148e12, "A100": 312e12, "A800": 312e12, "L40S": 362e12,
-    "L40": 181e12, "L20": 119.5e12, "L4": 121e12, "A40": 149.7e12, "A30": 165e12, "A10": 125e12, "V100": 125e12,
-    "T4": 65e12, "4090": 165.2e12, "3090": 71e12,
+    "B200": (2250, 0), "GH200": (990, 67), "H200 NVL": (835, 60), "H200": (989, 67), "H100 NVL": (835, 60),
+    "H100 PCIE": (756, 51), "H100": (989, 67), "H800 PCIE": (756, 51), "H800": (989, 67), "H20": (148, 44),
+    "A100": (312, 19.5), "A800": (312, 19.5), "L40S": (362, 91.6), "L40": (181, 90.5), "L20": (119.5, 59.8),
+    "L4": (121, 30.3), "A40": (149.7, 37.4), "A30": (165, 10.3), "A10": (125, 31.2), "V100 PCIE": (112, 14),
+    "V100": (125, 15.7), "T4": (65, 8.1), "5090": (209.5, 104.8), "4090": (165.2, 82.6), "3090": (71, 35.6),
+    "MI300X": (1307, 163.4),
 }  # fmt: skip
 
 
 class Speed:
     """Counts and times since it was made; `since` tells what came in between."""
 
-    def __init__(self, device: torch.device | str = "cpu", padded: bool = True, alone: Sequence[str] = ALONE):
+    def __init__(
+        self, device: torch.device | str = "cpu", padded: bool = True, alone: Sequence[str] = ALONE, peak: float = 0.0
+    ):
         """
         Args:
             padded: the model works on padding, too; else every batch has an attention_mask.
             alone: parts in which a rank never waits for another.
+            peak: FLOP/s that the device can do; 0 = not known.
         """
         self.device = torch.device(device)
         self.seconds = dict.fromkeys(PARTS, 0.0)
@@ -51,7 +58,7 @@ class Speed:
         self.tokens: Any = 0  # a tensor wherever the batches are
         self.flops: Any = 0.0 if padded else torch.zeros((), dtype=torch.float64)
         self.flops_per_place = self.layers_width = 0.0
-        self.padded, self.alone = padded, alone
+        self.padded, self.alone, self.peak = padded, alone, peak
         self.work: list[float] = []  # seconds of each rank in those parts, of the last `since`
         self.marks: dict[str, list[float]] = {}
         self.made = self.now()
@@ -136,7 +143,7 @@ class Speed:
             seconds: on the clock, of this process.
             samples/s, tokens/s: of all ranks; tokens are real sub-words of the inputs.
             padding: share of the places.
-            TFLOP/s, and MFU, their share of what a known GPU can do in half precision; of a rank.
+            TFLOP/s, and MFU, their share of the peak where that is known; of a rank.
             memory_GiB: most that was ever in use; not on Windows.
             time/data, …: shares of the seconds.
         """
@@ -153,8 +160,8 @@ class Speed:
         rate = flops / seconds / distributed.world_size()
         found = {"seconds": seconds, "samples/s": records / seconds, "tokens/s": tokens / seconds,
                  "padding": 1 - tokens / places if places else 0.0, "TFLOP/s": rate / 1e12}  # fmt: skip
-        if peak := peak_flops(self.device):
-            found["MFU"] = rate / peak
+        if self.peak:
+            found["MFU"] = rate / self.peak
         if sys.platform != "win32":
             found["memory_GiB"] = peak_memory(self.device) / 2**30
         return found | {f"time/{part}": own / seconds for part, own in zip(PARTS, parts, strict=True)}
@@ -180,10 +187,16 @@ def size_of(batch: Mapping[str, Any]) -> Sequence[int]:
     return batch["input_ids"].shape if "input_ids" in batch else (0, 0)
 
 
-def peak_flops(device: torch.device) -> float:
-    """0 if it is not known."""
+def peak_flops(device: torch.device, precision: str) -> float:
+    """precision: "fp32", "bf16" or "fp16". 0 if it is not known, also for fp32 if torch may compute it in TF32."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return next((peak for known, peak in PEAKS.items() if known in name), 0.0)
+    words = {*name.upper().replace("-", " ").split()}
+    tf32 = precision == "fp32" and torch.get_float32_matmul_precision() != "highest"
+    if tf32 or words & {"TI", "SUPER", "LAPTOP"}:
+        return 0.0
+    peaks = (peaks for known, peaks in PEAKS.items() if {*known.split()} <= words)
+    half, single = next(peaks, (0.0, 0.0))
+    return 1e12 * (single if precision == "fp32" else half)
 
 
 def peak_memory(device: torch.device) -> int:
@@ -198,7 +211,7 @@ def peak_memory(device: torch.device) -> int:
 
 def describe(found: Mapping[str, float]) -> str:
     """One line for people."""
-    mfu = f" (MFU {found['MFU']:.0%})" if "MFU" in found else ""
+    mfu = f" (MFU {found['MFU']:.1%})" if "MFU" in found else ""
     parts = ", ".join(f"{part} {found[f'time/{part}']:.0%}" for part in PARTS)
     return (f"{found['seconds']:.0f} s, {found['samples/s']:,.0f} records/s, {found['tokens/s']:,.0f} sub-words/s "
             f"beside {found['padding']:.0%} padding, {found['TFLOP/s']:.3g} TFLOP/s{mfu}, "

@@ -21,7 +21,7 @@ from . import distributed
 from .device import make_autocast, to_device
 from .memory import BatchSplitter, num_records, out_of_memory
 from .sharding import whole_tensor
-from .speed import ALONE, Speed
+from .speed import ALONE, Speed, peak_flops
 
 
 def plain_loss(model: nn.Module, batch: Mapping[str, Any], num_items: Mapping[str, Any]) -> Any:
@@ -60,6 +60,7 @@ class TrainStep:
         on_oom: str = "stop",
         tasks_vary: bool = False,
         padded: bool = True,
+        peak_tflops: float = 0.0,
     ):
         """
         Args:
@@ -80,6 +81,7 @@ class TrainStep:
                 in a single process only, because the other ranks would wait.
             tasks_vary: micro-batches may lack tasks, so that some parameters have no gradient in them.
             padded: the model works on padding, too; for figures of its speed.
+            peak_tflops: what the device can do in this precision, for its MFU; 0 = what is known of it, see speed.py.
         """
         self.device = torch.device(device)
         self.module: Any = model
@@ -97,8 +99,9 @@ class TrainStep:
         self.all_heads = tasks_vary and distributed.is_sharded(model)
         self.on_oom, self.splitter = on_oom, BatchSplitter()
         # the forward pass of a model that is spread begins by fetching weights from the other ranks
-        self.speed = Speed(self.device, padded, ("data",) if distributed.is_sharded(model) else ALONE)
-        self.masked = torch.zeros((), device=self.device)
+        alone = ("data",) if distributed.is_sharded(model) else ALONE
+        self.speed = Speed(self.device, padded, alone, 1e12 * peak_tflops or peak_flops(self.device, precision))
+        self.masked = self.grad_norm = torch.zeros((), device=self.device)
         self.rates: dict[str, float] = {}
 
     def __call__(self, group: Sequence[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -180,11 +183,11 @@ class TrainStep:
     def update(self) -> None:
         """Clip, step, schedule, zero. A non-finite gradient masks the update on the device, as GradScaler does.
 
-        `masked` is then 1, else 0.
+        `masked` is then 1, else 0; `grad_norm` is the norm before it was clipped.
         """
         self.scaler.unscale_(self.optimizer)
-        grad_norm = nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
-        self.masked = (~whole_tensor(grad_norm).isfinite()).float()
+        self.grad_norm = whole_tensor(nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm))
+        self.masked = (~self.grad_norm.isfinite()).float()
         if self.masks_on_device:
             self.optimizer.found_inf = self.masked
         if self.masks_on_device or self.scaler.is_enabled() or not self.masked:

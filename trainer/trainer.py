@@ -27,7 +27,7 @@ from .meter import Meter
 from .metrics import joint_metrics, loss_metrics, tune
 from .nonfinite import NonfinitePolicy, TrainingDiverged
 from .prediction import Predictions, predict
-from .progress import figures, progress_bar
+from .progress import duration, figures, progress_bar
 from .run_folder import RunFolder, read_state
 from .sharding import evaluation, layout, spread, whole
 from .signals import Interrupted
@@ -113,8 +113,9 @@ class Trainer:
         Raises: TrainingDiverged; SaveError; Interrupted, when the state has been saved after a stop signal.
         """
         self.saved = time.monotonic()
-        self.train_step.speed.since("training")
-        begins = self.step
+        for name in ("training", "log"):
+            self.train_step.speed.since(name)
+        begins = self.logged = self.step
         try:
             while not self.finished:
                 self.train_one_epoch()
@@ -122,7 +123,7 @@ class Trainer:
             self.wait_for_disk()
         distributed.barrier()
         if self.step > begins:
-            self.tell_speed()
+            self.tell_end()
         return self.history
 
     @property
@@ -177,8 +178,10 @@ class Trainer:
         losses, samples = self.train_step(group)
         self.step += 1
         self.samples_seen += samples
-        for meter in (self.window, self.interval):
-            meter.add(losses, 1 - self.train_step.masked)
+        counts, norm = 1 - self.train_step.masked, self.train_step.grad_norm
+        share = {"grad_norm": norm / distributed.world_size()}  # every rank has the whole norm
+        self.window.add(losses | share, counts, most={"grad_norm_max": norm})
+        self.interval.add(losses, counts)
         ids = [i for batch in group for i in batch["sample_id"].tolist() if i >= 0]  # of a batch still on the host
         self.nonfinite.add(self.step, self.train_step.diverged, ids)
 
@@ -206,15 +209,26 @@ class Trainer:
         self.emit("speed", speed)
         if distributed.rank() == 0:
             self.stragglers(self.train_step.speed.work, speed["seconds"])
-        short = figures({"loss": values.get("loss", math.nan), "lr": next(iter(rates.values()))})
+        loss, norm = (values.get(name, math.nan) for name in ("loss", "grad_norm"))
+        short = figures({"loss": loss, "lr": next(iter(rates.values())), "grad_norm": norm})
         bar.set_postfix_str(short)
-        if bar.disable:
-            number = (self.step - 1) % self.steps_per_epoch + 1
-            logger.info("[Epoch %d] [TRAIN] %d/%d %s", self.epoch, number, self.steps_per_epoch, short)
+        number = (self.step - 1) % self.steps_per_epoch + 1
+        rest = (self.last_step - self.step) * speed["seconds"] / (self.step - self.logged)
+        self.logged = self.step
+        logger.info("[Epoch %d] [TRAIN] %d/%d %s, %.0f records/s, %s left", self.epoch, number, self.steps_per_epoch,
+                    short, speed["samples/s"], duration(rest), extra={"console": bar.disable})  # fmt: skip
 
-    def tell_speed(self) -> None:
-        """Of the training of this process, as a line and to the callbacks."""
+    @property
+    def last_step(self) -> int:
+        """If it is not stopped before."""
+        return int(min(self.epochs * self.steps_per_epoch, self.max_steps))
+
+    def tell_end(self) -> None:
+        """What training came to, as lines and to the callbacks."""
         found = self.train_step.speed.since("training")
+        stopping = self.early_stopping
+        if stopping is not None and stopping.should_stop:
+            logger.info("[TRAIN] stopped at step %d: patience %d is used up", self.step, stopping.patience)
         logger.info("[TRAIN] %s", describe(found))
         self.emit("total", found)
 
@@ -249,7 +263,9 @@ class Trainer:
             self.emit("eval", entry["eval"])
         self.history.append(entry)
         self.emit("epoch", {"history": self.history})
-        logger.info("[Epoch %d] [EVAL] step %d %s", epoch, self.step, figures(entry.get("eval", entry["train"])))
+        standing = self.early_stopping.standing if "eval" in entry and self.early_stopping is not None else ""
+        logger.info("[Epoch %d] [EVAL] step %d %s%s", epoch, self.step, figures(entry.get("eval", entry["train"])),
+                    standing and f"; {standing}")  # fmt: skip
 
     def eval(self, loader: Iterable[dict[str, Any]], references: Any) -> dict[str, float]:
         """Predict and score. references: sample ids -> task -> gold labels (None where there is none)."""
