@@ -20,11 +20,12 @@ import numpy as np
 from .build import Data
 from .errors import DataError
 from .fingerprints import Fingerprints
+from .labels import is_entity_tag
 from .levels import entities, level_of
 from .levels.word import split
 from .schema import LabelColumn, Schema
 from .sources import open_source
-from .tag_schemes import to_iob2
+from .tag_schemes import refuse_plain, to_iob2
 
 as_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, default=str).encode
 
@@ -118,17 +119,20 @@ def illegal_tags(data: Data, part: str) -> list[str]:
     """Where the records are, among those of a part's file that were left out, whose tags the scheme does not allow."""
     skipped = set(data.scan_of(part).skipped)
     records = enumerate(islice(open_source(data.sources[part]), data.limit) if skipped else ())
-    return [where for number, (where, record) in records if number in skipped and is_illegal(record, data.schema)]
+    return [where for number, (where, record) in records if number in skipped and is_illegal(record, data)]
 
 
-def is_illegal(record: dict[str, Any] | DataError, schema: Schema) -> bool:
-    """Whether some tags of a record are no sequence that the scheme allows."""
-    tagged = [label.column for label in schema.labels if label.level in ("word", "entities")]
-    values = [record.get(column) for column in tagged] if isinstance(record, dict) else []
-    for value in values:
-        if entities.is_tags(value):
-            try:
-                to_iob2(split(value or ""), schema.tag_scheme)
-            except (ValueError, TypeError, IndexError):  # or no tags at all
-                return True
+def is_illegal(record: dict[str, Any] | DataError, data: Data) -> bool:
+    """Whether some tags of a record are of another scheme, or no sequence that the scheme allows."""
+    for label in data.schema.labels if isinstance(record, dict) else ():
+        value = record.get(label.column)  # type: ignore[union-attr]
+        if label.level not in ("word", "entities") or not entities.is_tags(value):
+            continue
+        try:
+            tags = split(value)  # type: ignore[arg-type]
+            if label.level == "entities" or any(map(is_entity_tag, data.vocabs[label.task].names)):
+                refuse_plain(tags, data.schema.tag_scheme)
+            to_iob2(tags, data.schema.tag_scheme)
+        except (ValueError, TypeError, IndexError):  # or no tags at all
+            return True
     return False

@@ -16,7 +16,7 @@ from typing import Any
 from data_process.errors import DataError
 
 from .data import data_findings, take_surveys, wrong
-from .table import Finding, in_colour, table, terminal_width, worst
+from .table import Finding, as_table, in_colour, terminal_width, worst
 
 
 class CheckFailed(Exception):
@@ -82,7 +82,7 @@ def finish(output_dir: str, findings: Sequence[Finding], about_data: dict[str, A
     """Show and write. Raises CheckFailed."""
     from trainer.checkpoint import write_json
 
-    print(table(findings, terminal_width(), in_colour()))
+    print(as_table(findings, terminal_width(), in_colour()))
     output = Path(output_dir)
     output.mkdir(parents=True, exist_ok=True)
     rows = [asdict(finding) for finding in findings]
@@ -118,4 +118,4 @@ def show_wrong_records(job: Any, error: DataError) -> None:
         main.build_data(job)
     except ValueError:  # of something else, which comes up when this one is repaired
         return
-    print(table([*wrong(job, "error")], terminal_width(), in_colour()))
+    print(as_table([*wrong(job, "error")], terminal_width(), in_colour()))

@@ -31,8 +31,9 @@ def data_findings(job: Any, surveys: Surveys, figures: Figures) -> list[Finding]
     found = [records(job, surveys), *(wrong(job)), *missing_parts(job, surveys)]
     for names in groups(job).values():
         where = f" of {group_name(names)}" if len(groups(job)) > 1 else ""
-        found += duplicates(names, surveys, where)
-        found += leaks(names, surveys, where)
+        form = job.data[names[0]].schema.form
+        found += duplicates(names, surveys, where, form)
+        found += leaks(names, surveys, where, form)
     for task in job.tasks:
         found += labels(job, task["name"], surveys)
     for names in groups(job).values():
@@ -85,7 +86,7 @@ def wrong(job: Any, level: str = "warning") -> Iterator[Finding]:
                 yield Finding(level, "data", "wrong records", f"{message}; the first: {scan.mistakes[0]}", figures)
                 if illegal := illegal_tags(data, part):
                     scheme = data.schema.tag_scheme.upper()
-                    message = f"{part}: {len(illegal):,} records have tags that {scheme} does not allow in that order"
+                    message = f"{part}: {len(illegal):,} of them have tags that {scheme} does not allow"
                     figures = {"part": part, "source": source, "records": len(illegal), "first": illegal[0]}
                     yield Finding(level, "data", "illegal tags", f"{message}; the first: {illegal[0]}", figures)
 
@@ -115,42 +116,51 @@ def gold_records(surveys: Surveys, task: str, part: str) -> int:
     return sum(parts[part].with_gold[task] for parts in surveys.values() if part in parts)
 
 
-def duplicates(names: Sequence[str], surveys: Surveys, where: str) -> list[Finding]:
+def duplicates(names: Sequence[str], surveys: Surveys, where: str, form: str) -> list[Finding]:
     found = {part: repeats(together(names, surveys, part)) for part in ("train", *SCORED)}
     rows = []
     for part, copied in found.items():
         if copied.exact or copied.near:
-            message = f"{part}{where}: {counted(copied)} repeat an earlier one{near(copied)}"
+            message = f"{part}{where}: {counted(copied, 'repeat an earlier one')}"
             if copied.other_label:
-                message += f"; {copied.other_label:,} stand there with different labels"
-            much = copied.share >= 10 * MUCH or copied.other_label >= MUCH * copied.records
-            rows.append(of_copies("warning" if much else "note", "duplicates", part, message, copied))
+                message += f"; {copied.other_label:,} stand there with different {gold_of(form)}"
+            level = "warning" if copied.share >= 10 * MUCH or contradicts(copied, form) else "note"
+            rows.append(of_copies(level, "duplicates", part, message, copied))
     clean_parts = [part for part, copied in found.items() if copied.records and not copied.exact + copied.near]
     return rows + none_of("duplicates", clean_parts, f"{', '.join(clean_parts)}{where}: each text comes once")
 
 
-def leaks(names: Sequence[str], surveys: Surveys, where: str) -> list[Finding]:
+def leaks(names: Sequence[str], surveys: Surveys, where: str, form: str) -> list[Finding]:
     """Between training and evaluation."""
     train = together(names, surveys, "train")
     found = {part: copies(train, together(names, surveys, part)) for part in SCORED if len(train)}
     rows = []
     for part, copied in found.items():
         if copied.exact or copied.near:
-            message = f"{part}{where}: {counted(copied)} stand in train{near(copied)}"
+            message = f"{part}{where}: {counted(copied, 'stand in train')}"
             if copied.other_label:
-                message += f"; for {copied.other_label:,} train has another label"
-            much = copied.share >= MUCH or copied.other_label >= MUCH * copied.records
-            rows.append(of_copies("warning" if much else "note", "leakage", part, message, copied))
+                message += f"; of {copied.other_label:,} train has other {gold_of(form)}"
+            level = "warning" if copied.share >= MUCH or contradicts(copied, form) else "note"
+            rows.append(of_copies(level, "leakage", part, message, copied))
     clean_parts = [part for part, copied in found.items() if copied.records and not copied.exact + copied.near]
     return rows + none_of("leakage", clean_parts, f"{', '.join(clean_parts)}{where}: no text stands in train")
 
 
-def counted(found: Copies) -> str:
-    return f"{found.exact:,} of {found.records:,} records ({percent(found.share)})"
+def gold_of(form: str) -> str:
+    return "targets" if form == "source" else "labels"
 
 
-def near(found: Copies) -> str:
-    return f", {found.near:,} more but for capitals, widths or spaces" if found.near else ""
+def contradicts(found: Copies, form: str) -> bool:
+    """A sentence may have many translations, but not many labels."""
+    return form != "source" and found.other_label >= MUCH * found.records
+
+
+def counted(found: Copies, do: str) -> str:
+    """do: what copies do."""
+    if not found.exact:
+        return f"{found.near:,} of {found.records:,} records {do} but for capitals, widths or spaces"
+    more = f", {found.near:,} more but for capitals, widths or spaces" if found.near else ""
+    return f"{found.exact:,} of {found.records:,} records ({percent(found.share)}) {do}{more}"
 
 
 def of_copies(level: str, what: str, part: str, message: str, found: Copies) -> Finding:

@@ -211,9 +211,9 @@ def evaluation_seconds(job: Any, model: Any, surveys: Surveys) -> dict[str, floa
         sample, most = next(iter(parts.values())).sample, job.options[name]["eval_batch_size"]
         features, collate = job.data[name].encode(sample[: 4 * most]), main.build_collator(job, name)
         batches = [collate(features[start : start + most]) for start in range(0, len(features), most)]
-        began, done = time.perf_counter(), 0
+        tasks, began, done = job.options[name]["tasks"], time.perf_counter(), 0
         for batch in batches:
-            trainer.predict([batch])
+            trainer.predict([batch | {"tasks": tasks}])
             done += len(batch["sample_id"])
             if time.perf_counter() - began > SECONDS / len(names):
                 break

@@ -100,7 +100,8 @@ def overfit(job: Any, model: Any, batches: Sequence[Mapping[str, Any]], seconds:
     """A copy of the model learns the batches by heart: without dropout, with the run's kind of optimizer, its learning
     rates fitting the width of the model and not the run."""
     losses, took = learn(job, copy.deepcopy(model).to(job.device).eval(), batches, seconds)
-    partly = any(not p.requires_grad for p in model.encoder.parameters())
+    sizes = [(p.numel(), p.requires_grad) for p in model.encoder.parameters()]
+    partly = sum(number for number, trained in sizes if trained) < 0.5 * sum(number for number, _ in sizes)
     for task in losses[0]:
         yield judged(task, [each[task] for each in losses], took, partly)
 
@@ -114,6 +115,7 @@ def learn(
     from trainer.step import TrainStep
 
     batches = [to_device({**batch, "tasks": [*batch["labels"]]}, job.device) for batch in small]
+    tasks = {task for batch in batches for task in batch["labels"]}
     rate = min(2e-3, 0.1 / getattr(model.encoder.config, "hidden_size", 768))
     optimizer = build_optimizer(model, rate, min(1e-2, 10 * rate), 0.0, name=job.args.optimizer)
     scheduler = build_scheduler("constant_with_warmup", optimizer, 5, STEPS)
@@ -122,7 +124,7 @@ def learn(
     began = time.monotonic()
     for _ in range(STEPS + 1):
         losses, _ = step.gradient(batches)
-        found.append({name.removesuffix("/loss"): value.item() for name, value in losses.items() if name != "loss"})
+        found.append({task: losses[f"{task}/loss"].item() for task in model.heads if task in tasks})
         if learnt(found) or time.monotonic() - began > seconds or not all(map(math.isfinite, found[-1].values())):
             break
         step.update()
@@ -135,7 +137,7 @@ def learnt(found: Sequence[Mapping[str, float]]) -> bool:
 
 
 def judged(task: str, losses: Sequence[float], seconds: float, partly: bool) -> Finding:
-    """partly: some of the encoder is frozen, so that a batch may be too much."""
+    """partly: most of the encoder is frozen, so that a batch may be too much."""
     first, last, steps = losses[0], losses[-1], len(losses) - 1
     figures = {"task": task, "first": first, "last": last, "steps": steps, "seconds": round(seconds, 2)}
     message = f"{task}: {RECORDS} records learnt by heart: loss {first:.3f} to {last:.3f} in {steps} steps"
@@ -143,7 +145,7 @@ def judged(task: str, losses: Sequence[float], seconds: float, partly: bool) -> 
     if last < LEARNT * first or max(first, last) < NEARLY:
         return Finding("ok", "model", "one batch", message, figures)
     if last < SLOW * first or few or partly:
-        reason = "no time for more" if few else "part of the encoder is frozen" if partly else "it falls slowly"
+        reason = "no time for more" if few else "most of the encoder is frozen" if partly else "it falls slowly"
         return Finding("warning", "model", "one batch", f"{message}; {reason}", figures)
     message = f"{task}: one batch cannot be learnt by heart: loss {first:.3f} to {last:.3f} in {steps} steps"
     return Finding("error", "model", "one batch", message, figures)

@@ -1,6 +1,6 @@
 """Findings, and how they are shown: a table for the terminal, in which Chinese characters take two columns.
 
-    print(table([Finding("warning", "data", "leakage", "26 of 700 records …")], width=88))
+    print(as_table([Finding("warning", "data", "leakage", "26 of 700 records …")], width=88))
 
 ok: nothing to do; note: good to know; warning: look at it before you train; error: this run cannot be what you want.
 """
@@ -37,7 +37,7 @@ def worst(findings: Sequence[Finding]) -> str:
     return max((finding.level for finding in findings), key=LEVELS.index, default="ok")
 
 
-def table(findings: Sequence[Finding], width: int, colour: bool = False) -> str:
+def as_table(findings: Sequence[Finding], width: int, colour: bool = False) -> str:
     """Level, what, message; a heading for each area."""
     first = max(map(len, LEVELS)) + 2
     second = max((columns(finding.what) for finding in findings), default=0) + 2
