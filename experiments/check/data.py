@@ -307,7 +307,8 @@ def long_enough(job: Any, found: Lengths, about: str) -> Finding:
     now = job.args.max_length
     figures = {"histogram": steps, "fits_99": fitting, "longest": longest, "max_length": now}
     share = sum(length > now for length in found.lengths) / len(found.lengths)
-    message = f"--max_length {now}: {percent(1 - share)} of the records fit, the longest has {longest} ({about})"
+    fit = "fit into one window" if job.args.stride else "fit"
+    message = f"--max_length {now}: {percent(1 - share)} of the records {fit}, the longest has {longest} ({about})"
     level = "ok"
     if share >= MUCH and not job.args.stride:
         level = "note"
