@@ -332,7 +332,8 @@ class RunArguments:
     do_predict: bool = False
     """label predict_file with the best state"""
     check: bool = False
-    """only check arguments and data, print what was found; writes only the cache"""
+    """look for mistakes before the run, in data, model and machine, without training; prints a table, writes only the
+    cache and output_dir/check.json; exit code 2 if there is an error; see docs/data_findings.md"""
     debug: bool = False
     """the whole line on the first 64 records of each file"""
     resume: str = "auto"

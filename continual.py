@@ -63,8 +63,9 @@ def continual(argv: list[str] | None) -> None:
     for plan in todo:
         build_approach(plan)  # names mistakes before anything begins
     if args.check:
-        print(json.dumps(main.figures(build_job(args, sequence, todo[0])), ensure_ascii=False, indent=1))
-        return
+        from experiments.check import check_data
+
+        return check_data(build_job(args, sequence, todo[0]), args.output_dir)
     for plan in todo:
         carry_out(args, sequence, plan)
     from experiments.continual_report import write_report

@@ -7,7 +7,6 @@ checked, so that --help and mistakes answer at once.
 """
 
 import errno
-import json
 import logging
 import os
 import sys
@@ -652,14 +651,15 @@ def run_job(job: Job) -> None:
     from trainer.run_folder import find_best
 
     args = job.args
+    if args.check:
+        from experiments.check import check_job  # a doctor; it calls the functions of this file
+
+        return check_job(job)
     build_data(job)
     if args.do_train:
         check_run(job)
     seed_everything(args.seed)
     model = build_model(job)
-    if args.check:
-        print(json.dumps(figures(job), ensure_ascii=False, indent=1))
-        return
     if args.do_train:
         from model_utils.build import saved_model  # and transformers with it: after the data is checked
 

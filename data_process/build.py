@@ -99,7 +99,7 @@ class Data:
         """
         skipped = {"skipped": len(self.scan_of(part).skipped)} if self.scan_of(part).skipped else {}
         if streamed:
-            counts = {task: dict(found.most_common()) for task, found in self.scans[part].label_counts.items()}
+            counts = {task: dict(found.most_common()) for task, found in self.scan_of(part).label_counts.items()}
             records = len(self.numbers(part))
             return {"source": self.sources[part], "records": records, **skipped, "labels of the source": counts}
         labels = {task: dict(found.most_common()) for task, found in self.label_counts(part).items()}

@@ -313,8 +313,8 @@ def test_another_run_in_the_same_folder_is_refused(data, sequential, capsys):
 
 def test_only_checked(data, tmp_path, capsys):
     assert main.run([*command(data, tmp_path / "out"), "--check"], continual.continual) == 0
-    found = json.loads(capsys.readouterr().out.rpartition("\n{")[2].join(["{", ""]))
-    assert found["train-slots"]["records"] == 40 and not (tmp_path / "out").exists()
+    assert "\nDATA ─" in capsys.readouterr().out and os.listdir(tmp_path / "out") == ["check.json"]
+    assert read(tmp_path / "out/check.json")["data"]["train-slots"]["records"] == 40
 
 
 def test_two_processes_share_the_runs(data, tmp_path, monkeypatch):
