@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("tricks", "data_loader", "model_utils", "trainer", "data_process")
-PIP = {"sklearn": "scikit-learn", "torchcrf": "pytorch-crf"}  # where pip calls a package otherwise
+PIP = {"sklearn": "scikit-learn", "torchcrf": "pytorch-crf", "yaml": "PyYAML"}  # where pip calls a package otherwise
 HEADER = re.compile(
     r"Copy: (?:alone|the folder|with (?P<files>[^;]+)); needs (?P<needs>[^;]+?)(?:; can use (?P<uses>[^;]+?))?\."
 )
@@ -87,7 +87,7 @@ def files_below(folder: str) -> list[str]:
 @cache
 def own_imports(path: str) -> list[tuple[bool, str]]:
     """(whether without being called, what) a file imports: files of its room, and packages."""
-    tree, is_package = ast.parse((ROOT / path).read_text(encoding="utf-8")), path.endswith("__init__.py")
+    source, is_package = (ROOT / path).read_text(encoding="utf-8"), path.endswith("__init__.py")
     found: list[tuple[bool, str]] = []
 
     def look(node: ast.AST, at_once: bool) -> None:
@@ -102,8 +102,9 @@ def own_imports(path: str) -> list[tuple[bool, str]]:
                 found.extend((True, file) for file in files_below(os.path.dirname(path)) if is_package)
             look(child, at_once and not isinstance(child, ast.FunctionDef | ast.Lambda))
 
-    look(tree, True)
+    look(ast.parse(source), True)
     found += [(at_once, "numpy") for at_once, name in found if name == "safetensors.torch"]  # though it does not say so
+    found += [(False, name) for name in ("onnx", "onnxscript") if "torch.onnx.export(" in source]
     return [(at_once, name if name.endswith(".py") else package(name)) for at_once, name in found if package(name)]
 
 
