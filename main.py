@@ -603,7 +603,7 @@ def write_labels(job: Job, name: str, part: str, found: Any) -> Path:
     folder = Path(job.args.output_dir, "predictions" if part == "predict" else "errors")
     lines = folder / f"{job.data.output_name(name, part)}.jsonl"
     written = write_predictions(lines, data.rows(part), data.schema, found.sample_ids, found.labels, found.confidences,
-                                only_wrong=part != "predict")  # fmt: skip
+                                found.record_losses, only_wrong=part != "predict")  # fmt: skip
     logger.info("[%s] %d of %d records in %s", part.upper(), written, len(found.sample_ids), lines)
     return lines
 
