@@ -277,7 +277,7 @@ def test_record_losses_are_the_losses_of_each_record_alone(case: Case) -> None:
     with torch.no_grad():
         found = record_losses(model.heads, model(batch), batch)["task"]
     assert found == [None if loss is None else pytest.approx(loss, rel=1e-5) for loss in [*alone, None]]
-    assert len({loss for loss in alone}) > 3
+    assert len({*alone}) > 3
 
 
 @every_case
