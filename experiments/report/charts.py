@@ -12,7 +12,7 @@ from typing import Any
 from .markup import Markup, element, joined
 
 WIDTH, HEIGHT = 380, 210
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 30
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 18, 30
 MOST_POINTS = 400
 COLOURS = 8
 
@@ -37,7 +37,7 @@ def line_chart(
     known = {name: points for name, points in known.items() if points}
     if not known:
         return None
-    xs = [x for points in known.values() for x, _ in points]
+    xs = [x for points in known.values() for x, _ in points] + ([marked[0]] if marked else [])
     ys = [y for points in known.values() for _, y in points]
     low, high = (min(*ys, *(limits or ys)), max(*ys, *(limits or ys)))
     plot = Plot((min(xs), max(xs)), (low, high))
@@ -45,8 +45,7 @@ def line_chart(
     if marked:
         x = plot.x(marked[0])
         drawn.append(element("line", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_="mark"))
-        drawn.append(element("text", marked[1], x=x - 3 if x > WIDTH / 2 else x + 3, y=TOP + 8, class_="tick",
-                             text_anchor="end" if x > WIDTH / 2 else "start"))  # fmt: skip
+        drawn.append(element("text", marked[1], x=x, y=TOP - 5, class_="tick", text_anchor="middle"))
     for number, (name, points) in enumerate(known.items()):
         colour = f"c{number % COLOURS}"
         places = [(plot.x(x), plot.y(y)) for x, y in points]
@@ -62,9 +61,10 @@ def line_chart(
     return figure_of(title, drawn, f"{title} by {x_label}: {last}", legend(known))
 
 
-def figure_of(title: str, drawn: Sequence[Any], label: str, below: Any = None) -> Markup:
+def figure_of(title: str | None, drawn: Sequence[Any], label: str, below: Any = None) -> Markup:
     picture = element("svg", *drawn, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=label)
-    return element("figure", element("figcaption", title), picture, below, class_="chart")
+    caption = element("figcaption", title) if title else None
+    return element("figure", caption, picture, below, class_="chart")
 
 
 def legend(series: Mapping[str, Sequence[tuple[float, float]]]) -> Markup:
@@ -146,7 +146,7 @@ def share_bar(shares: Mapping[str, float], label: str) -> Markup:
     return joined(bar, keys)
 
 
-def reliability(calibration: Mapping[str, Any], title: str) -> Markup:
+def reliability(calibration: Mapping[str, Any]) -> Markup:
     """Accuracy of each bin of confidences beside the diagonal, where both are equal; below how many are in a bin."""
     plot = Plot((0.0, 1.0), (0.0, 1.0))
     bins = [row for row in calibration["bins"] if row["count"]]
@@ -170,7 +170,7 @@ def reliability(calibration: Mapping[str, Any], title: str) -> Markup:
     keys = element("ul", element("li", element("span", class_="key c0 pale"), "accuracy"),
                    element("li", element("span", class_="key claim"), "mean confidence"),
                    element("li", element("span", class_="key count"), "how many"), class_="legend")  # fmt: skip
-    return figure_of(title, drawn, f"reliability diagram; expected calibration error {calibration['ece']:.4f}", keys)
+    return figure_of(None, drawn, f"reliability diagram; expected calibration error {calibration['ece']:.4f}", keys)
 
 
 def points_chart(title: str, pairs: Sequence[tuple[float, float]], x_label: str, y_label: str) -> Markup | None:
@@ -183,5 +183,5 @@ def points_chart(title: str, pairs: Sequence[tuple[float, float]], x_label: str,
     drawn = [plot.axes(x_label),
              element("line", x1=plot.x(low), y1=plot.y(low), x2=plot.x(high), y2=plot.y(high), class_="diagonal")]
     drawn += [element("circle", cx=plot.x(x), cy=plot.y(y), r=2, class_="dot c0 pale") for x, y in known]
-    drawn.append(element("text", y_label, x=LEFT + 4, y=TOP + 8, class_="tick"))
-    return figure_of(title, drawn, f"{title}: {len(known)} points", None)
+    drawn.append(element("text", y_label, x=LEFT + 4, y=TOP - 5, class_="tick"))
+    return figure_of(title, drawn, f"{title}: {len(known)} points")

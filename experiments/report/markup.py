@@ -23,8 +23,8 @@ def text(value: Any) -> Markup:
 
 def joined(*children: Any) -> Markup:
     """One after the other; lists are unfolded, None is left out."""
-    flat = (part for child in children for part in (child if isinstance(child, list) else [child]))
-    return Markup("".join(text(part) for part in flat if part is not None))
+    parts = (joined(*child) if isinstance(child, list) else text(child) for child in children if child is not None)
+    return Markup("".join(parts))
 
 
 def element(name: str, *children: Any, **attributes: Any) -> Markup:

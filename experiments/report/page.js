@@ -211,14 +211,23 @@ function wrongRecords(data) {
 
   const types = [...new Set(data.labels.filter((name) => name !== "O").map((name) => name.replace(/^[BI]-/, "")))].sort();
 
-  function jumpTo(button) {
-    const choose = (id, names, name) => { get(id).value = name === undefined ? "" : String(names.indexOf(name)); };
+  // Of several files the first one, which is that of the test data.
+  function clear() {
     get("filters").reset();
-    if (button.dataset.task !== undefined) choose("task", data.tasks, button.dataset.task);
+    fillChoices();
+    get("part").value = data.parts.length > 1 && data.parts[0].shown ? "0" : "";
+    fillChoices();
+  }
+
+  // The mistakes that a button is about; an entity by the tag of its first word, or of another one.
+  function jumpTo(button) {
+    clear();
+    get("task").value = String(data.tasks.indexOf(button.dataset.task));
     fillChoices();
     for (const id of ["gold", "predicted"]) {
-      const name = button.dataset[id], own = data.labels.findIndex((known) => known === name || known === `B-${name}`);
-      get(id).value = name === undefined ? "" : String(own);
+      const name = button.dataset[id], options = [...get(id).options].map((one) => one.value);
+      const numbers = ["", "B-", "I-"].map((begin) => String(data.labels.indexOf(begin + name)));
+      get(id).value = name === undefined ? "" : numbers.find((number) => options.includes(number)) || "";
     }
     update();
     get("errors").scrollIntoView();
@@ -226,14 +235,13 @@ function wrongRecords(data) {
   }
 
   for (const [value, text] of Object.entries(ORDERS)) option(get("order"), value, text);
-  fillChoices();
   let waiting = 0;
   get("filters").addEventListener("input", (event) => {
     if (event.target.id === "part" || event.target.id === "task") fillChoices();
     clearTimeout(waiting);
     waiting = setTimeout(update, event.target.type === "search" ? 120 : 0);
   });
-  get("filters").addEventListener("reset", () => setTimeout(() => { fillChoices(); update(); }));
+  get("clear").addEventListener("click", () => { clear(); update(); });
   get("filters").addEventListener("submit", (event) => event.preventDefault());
   for (const button of document.querySelectorAll("#wrong thead button")) button.addEventListener("click", () => {
     const order = button.dataset.order;
@@ -246,6 +254,7 @@ function wrongRecords(data) {
   get("last").addEventListener("click", () => show(Infinity));
   get("page").addEventListener("change", () => show(Number(get("page").value)));
   for (const button of document.querySelectorAll("button[data-gold]")) button.addEventListener("click", () => jumpTo(button));
+  clear();
   update();
 }
 

@@ -34,7 +34,7 @@ def write_report(folder: str | Path) -> Path:
     for path in run.errors:
         tables.append(read_errors(path, run.reports.get(path.stem.split("-")[0], {})))
         write_csv(path.with_suffix(".csv"), tables[-1])
-    sections = [section for section in (scores(run), curves(run), *tasks(run, tables), errors(tables), time(run),
+    sections = [section for section in (results(run), *tasks(run, tables), errors(tables), time(run),
                                         machine(run), check(run), about(run)) if section]  # fmt: skip
     path = run.folder / "report.html"
     content = page(run.name, header(run), sections, json_block(page_data(tables), "data"))
@@ -97,14 +97,20 @@ def score(value: float) -> str:
 
 
 def model(run: Collected) -> str:
-    name = str(run.config.get("model_name_or_path") or "")
+    name = brief(str(run.config.get("model_name_or_path") or ""))
     count = run.info.get("parameters")
     return f"{name}, {count / 1e6:,.1f} M parameters" if name and count else name
 
 
+def brief(path: str) -> str:
+    """The end of a path; the configuration has all of it."""
+    return path if len(parts := path.split("/")) <= 3 else f"…/{'/'.join(parts[-3:])}"
+
+
 def data_line(run: Collected) -> Markup:
-    return joined(*([element("b", part), f" {figures['records']:,} records of {figures['source']}", element("br")]
-                    for part, figures in run.data.items()))  # fmt: skip
+    parts = [[element("b", part), f" {figures['records']:,} records of {brief(figures['source'])}", element("br")]
+             for part, figures in run.data.items()]  # fmt: skip
+    return joined(parts)
 
 
 def times(run: Collected) -> Markup | None:
@@ -135,7 +141,16 @@ def device(run: Collected) -> str:
 # ---------------------------------------------------------------------------------------------------- scores, curves
 
 
-def scores(run: Collected) -> Section | None:
+def results(run: Collected) -> Section | None:
+    """Scores of the best state beside the curves that led there."""
+    charts = [line_chart(title, series, "step", marked=mark(run)) for title, series in curve_groups(run).items()]
+    drawn = [chart for chart in charts if chart]
+    content = [scores(run), element("div", drawn, class_="charts") if drawn else None]
+    known = [part for part in content if part]
+    return ("results", "Results", element("div", known, class_="beside" if len(known) > 1 else None)) if known else None
+
+
+def scores(run: Collected) -> Markup | None:
     parts = list(run.metrics)
     names = list(dict.fromkeys(name for found in run.metrics.values() for name in found))
     if not names:
@@ -143,9 +158,9 @@ def scores(run: Collected) -> Section | None:
     rows = [element("tr", element("th", bdi(name), scope="row"),
                     [number(run.metrics[part].get(name)) for part in parts]) for name in names]  # fmt: skip
     heads = [element("th", part, scope="col", class_="number") for part in parts]
-    table = element("table", element("thead", element("tr", element("th", "metric", scope="col"), heads)),
+    table = element("table", element("thead", element("tr", element("th", "best state", scope="col"), heads)),
                     element("tbody", rows))  # fmt: skip
-    return "scores", "Scores", element("div", table, class_="scroll")
+    return element("div", table, class_="scroll")
 
 
 def number(value: float | None, digits: int = 4) -> Markup:
@@ -155,12 +170,6 @@ def number(value: float | None, digits: int = 4) -> Markup:
 def bdi(value: str) -> Markup:
     """Text from data, whose direction does not change what stands around it."""
     return element("bdi", value)
-
-
-def curves(run: Collected) -> Section | None:
-    charts = [line_chart(title, series, "step", marked=mark(run)) for title, series in curve_groups(run).items()]
-    drawn = [chart for chart in charts if chart]
-    return ("curves", "Curves", element("div", drawn, class_="charts")) if drawn else None
 
 
 def mark(run: Collected) -> tuple[float, str] | None:
@@ -215,7 +224,8 @@ def tasks(run: Collected, tables: Sequence[Table]) -> list[Section]:
     found = []
     for count, task in enumerate(run.tasks):
         name, report = task["name"], reports.get(task["name"], {})
-        content = [*classes(name, report, run), *calibration(report), *numbers(name, tables), *confusions(name, report)]
+        beside = [part for part in (calibration(report), numbers(name, tables), largest(name, report)) if part]
+        content = [*classes(name, report, run), *[element("div", beside)] * bool(beside), *confusions(name, report)]
         if content:
             note = element("p", f"{task['kind']}, {part}", class_="note")
             found.append((f"task-{count}", name, joined(note, element("div", content, class_="split"))))
@@ -232,8 +242,9 @@ def classes(task: str, report: Mapping[str, Any], run: Collected) -> list[Markup
              for place, name in enumerate(names)]  # fmt: skip
     rows = []
     for label, figures in report["classes"].items():
-        cells = [element("th", element("button", bdi(label), type_="button", data_gold=label, data_task=task,
-                                       title="show those that were missed"), scope="row")]  # fmt: skip
+        missed = figures["recall"] < 1
+        name = jump(task, label, None, bdi(label), title="show those that were missed") if missed else bdi(label)
+        cells = [element("th", name, scope="row")]
         if counted:
             cells.append(element("td", f"{counted.get(label, 0):,}", class_="number"))
         cells += [share(figures[name]) for name in FIGURES]
@@ -272,25 +283,37 @@ def share(value: float) -> Markup:
     return element("td", f"{value:.3f}", bar, class_="number")
 
 
-def calibration(report: Mapping[str, Any]) -> list[Markup]:
+def calibration(report: Mapping[str, Any]) -> Markup | None:
     found = report.get("calibration")
     if not found:
-        return []
+        return None
     total = sum(row["count"] for row in found["bins"])
     mean = {name: sum(row["count"] * row[name] for row in found["bins"] if row["count"]) / max(total, 1)
             for name in ("confidence", "accuracy")}  # fmt: skip
     excess = mean["confidence"] - mean["accuracy"]
-    so = "about as sure as it is right" if abs(excess) < 0.01 else "too sure" if excess > 0 else "not sure enough"
+    so = "too sure" if excess > 0.01 else "less sure than it is right" if excess < -0.01 else "as sure as it is right"
     said = element("p", "ECE ", element("b", f"{found['ece']:.4f}"), f" over {total:,} decisions: mean confidence "
                    f"{mean['confidence']:.3f}, accuracy {mean['accuracy']:.3f}; {so}.", class_="note")  # fmt: skip
-    return [element("div", element("h3", "Calibration"), reliability(found, "accuracy by confidence"), said)]
+    return joined(element("h3", "Calibration"), reliability(found), said)
 
 
-def numbers(task: str, tables: Sequence[Table]) -> list[Markup]:
+def numbers(task: str, tables: Sequence[Table]) -> Markup | None:
     """Gold numbers and predicted ones; files of errors have all records of such a task."""
     rows = [row for table in tables[:1] for row in table.rows if row.task == task and row.shape == "number"]
-    chart = points_chart("predicted by gold", [(row.gold, row.predicted) for row in rows], "gold", "predicted")
-    return [element("div", chart)] if chart else []
+    return points_chart("predicted by gold", [(row.gold, row.predicted) for row in rows], "gold", "predicted")
+
+
+def largest(task: str, report: Mapping[str, Any]) -> Markup | None:
+    mistakes = report.get("confusions", {}).get("largest")
+    if not mistakes:
+        return None
+    rows = [
+        element("li", jump(task, mistake["reference"], mistake["prediction"],
+                           bdi(mistake["reference"]), " → ", bdi(mistake["prediction"])),
+                " ", element("b", f"{mistake['count']:,}"))
+        for mistake in mistakes[:12]
+    ]  # fmt: skip
+    return joined(element("h3", "Most frequent mistakes"), element("ol", rows, class_="largest"))
 
 
 def confusions(task: str, report: Mapping[str, Any]) -> list[Markup]:
@@ -308,17 +331,8 @@ def confusions(task: str, report: Mapping[str, Any]) -> list[Markup]:
         rows.append(element("tr", element("th", bdi(names[row]), scope="row"), cells))
     corner = element("td", "gold \\ predicted", class_="corner")
     table = element("table", element("thead", element("tr", corner, heads)), element("tbody", rows), class_="matrix")
-    largest = [
-        element("li", jump(task, mistake["reference"], mistake["prediction"],
-                           bdi(mistake["reference"]), " → ", bdi(mistake["prediction"])),
-                " ", element("b", f"{mistake['count']:,}"))
-        for mistake in found["largest"][:12]
-    ]  # fmt: skip
-    return [
-        element("div", element("h3", "Confusions", element("small", left_out)),
-                element("div", table, class_="scroll"), class_="wide"),
-        element("div", element("h3", "Most frequent"), element("ol", largest, class_="largest")),
-    ]  # fmt: skip
+    return [element("div", element("h3", "Confusions", element("small", left_out)),
+                    element("div", table, class_="scroll"), class_="whole")]  # fmt: skip
 
 
 def most_confused(found: Mapping[str, Any]) -> list[int]:
@@ -345,7 +359,7 @@ def confusion(task: str, gold: str, predicted: str, count: int, total: int) -> M
     return element("td", jump(task, gold, predicted, f"{count:,}", title=said), class_=f"wrong h{level}")
 
 
-def jump(task: str, gold: str, predicted: str, *children: Any, **attributes: Any) -> Markup:
+def jump(task: str, gold: str, predicted: str | None, *children: Any, **attributes: Any) -> Markup:
     """A button that shows the records with this mistake."""
     return element("button", *children, type_="button", data_task=task, data_gold=gold, data_predicted=predicted,
                    **attributes)  # fmt: skip
@@ -374,11 +388,12 @@ def errors(tables: Sequence[Table]) -> Section | None:
         field("search", "Text contains", type_="search", autocomplete="off"),
         field("confidence", "Confidence from", type_="number", min="0", max="1", step="0.05"),
         field("loss", "Loss from", type_="number", min="0", step="any"),
-        field("shortest", "Length from", type_="number", min="0"), field("longest", "to", type_="number", min="0"),
+        field("shortest", "Length from", type_="number", min="0"),
+        field("longest", "Length to", type_="number", min="0"),
         choice("order", "Order"),
         element("label", element("input", type_="checkbox", id="suspects"), " only probable label errors",
                 class_="check"),
-        element("button", "Reset", type_="reset"), id="filters",
+        element("button", "Reset", type_="button", id="clear"), id="filters",
     )  # fmt: skip
     heads = [("gold", "gold"), ("predicted", "predicted"), ("text", "text"), ("confidence", "conf."), ("loss", "loss"),
              ("length", "length")]  # fmt: skip

@@ -20,8 +20,10 @@ def run_info(job: Any, model: Any) -> dict[str, Any]:
 
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     name = torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else job.device.type
+    lower = [f"{task}/{name}" for task, head in model.heads.items() for name in head.LOWER_IS_BETTER]
     found = {
         "monitor": job.monitor[0], "main_metrics": [f"{task}/{head.MONITOR}" for task, head in model.heads.items()],
+        "lower_is_better": lower,
         "parameters": sum(size for size, _ in sizes), "trained_parameters": sum(size for size, own in sizes if own),
         "device": name, "precision": job.precision, "processes": job.world_size, "cpu_count": os.cpu_count(),
         "platform": f"{platform.system()} {platform.machine()}", "python": platform.python_version(),
