@@ -39,7 +39,7 @@ function sortTables() {
 }
 
 function wrongRecords(data) {
-  let view = [], page = 1;
+  let view = [], page = 1, order = "", ordered = []; // all rows in that order
   const texts = []; // of each record, in lower case, made when they are first searched
 
   const labelOf = (number) => (number < 0 ? "" : data.labels[number]);
@@ -74,14 +74,23 @@ function wrongRecords(data) {
     return counts;
   }
 
-  const inPart = (row) => get("part").value === "" || data.records[row[RECORD]][0] === Number(get("part").value);
-  const ofTask = (row) => get("task").value === "" || row[TASK] === Number(get("task").value);
+  const chosen = (id) => (get(id).value === "" ? null : Number(get(id).value));
+
+  function inPart() {
+    const part = chosen("part");
+    return (row) => part === null || data.records[row[RECORD]][0] === part;
+  }
+
+  function inPartAndTask() {
+    const part = inPart(), task = chosen("task");
+    return (row) => part(row) && (task === null || row[TASK] === task);
+  }
 
   function fillChoices() {
     const parts = count(data.rows, (row) => [data.records[row[RECORD]][0]]);
     fill(get("part"), data.parts.map((part) => part.name), parts, "all");
-    fill(get("task"), data.tasks, count(data.rows.filter(inPart), (row) => [row[TASK]]), "all");
-    const rows = data.rows.filter((row) => inPart(row) && ofTask(row));
+    fill(get("task"), data.tasks, count(data.rows.filter(inPart()), (row) => [row[TASK]]), "all");
+    const rows = data.rows.filter(inPartAndTask());
     fill(get("gold"), data.labels, count(rows, (row) => row[PAIRS].map((pair) => pair[0])), "any");
     fill(get("predicted"), data.labels, count(rows, (row) => row[PAIRS].map((pair) => pair[1])), "any");
     for (const id of ["part", "task"]) get(id).parentElement.hidden = get(id).options.length < 3;
@@ -89,17 +98,16 @@ function wrongRecords(data) {
   }
 
   function wanted() {
-    const number = (id) => (get(id).value === "" ? null : Number(get(id).value));
-    const gold = number("gold"), predicted = number("predicted"), words = get("search").value.toLowerCase();
-    const least = { [CONFIDENCE]: number("confidence"), [LOSS]: number("loss"), [LENGTH]: number("shortest") };
-    const longest = number("longest"), suspects = get("suspects").checked;
+    const place = inPartAndTask(), gold = chosen("gold"), predicted = chosen("predicted"), words = get("search").value.toLowerCase();
+    const least = [[CONFIDENCE, chosen("confidence")], [LOSS, chosen("loss")], [LENGTH, chosen("shortest")]]
+      .filter((limit) => limit[1] !== null);
+    const longest = chosen("longest"), suspects = get("suspects").checked;
     const pair = (one) => (gold === null || one[0] === gold) && (predicted === null || one[1] === predicted);
     // of several labels one may be missed and another be too many: each is a pair of its own
     const both = (row) => row[PAIRS].some(pair) || (data.shapes[row[SHAPE]] !== "tags" && data.shapes[row[SHAPE]] !== "label"
       && row[PAIRS].some((one) => one[0] === gold) && row[PAIRS].some((one) => one[1] === predicted));
-    return (row) => inPart(row) && ofTask(row)
-      && ((gold === null && predicted === null) || both(row))
-      && Object.entries(least).every(([place, limit]) => limit === null || (row[place] !== null && row[place] >= limit))
+    return (row) => place(row) && ((gold === null && predicted === null) || both(row))
+      && least.every(([figure, limit]) => row[figure] !== null && row[figure] >= limit)
       && (longest === null || row[LENGTH] <= longest) && (!suspects || row[SUSPECT])
       && (words === "" || searched(row[RECORD]).includes(words));
   }
@@ -117,9 +125,13 @@ function wrongRecords(data) {
   }
 
   function update() {
-    view = data.rows.filter(wanted()).sort(comparison(get("order").value));
+    if (order !== get("order").value) {
+      order = get("order").value;
+      ordered = [...data.rows].sort(comparison(order));
+    }
+    view = ordered.filter(wanted());
     for (const head of document.querySelectorAll("#wrong th")) head.removeAttribute("aria-sort");
-    const order = get("order").value, base = Object.keys(REVERSE).find((key) => REVERSE[key] === order) || order;
+    const base = Object.keys(REVERSE).find((key) => REVERSE[key] === order) || order;
     const head = document.querySelector(`#wrong th.of-${base}`);
     if (head) head.setAttribute("aria-sort", REVERSE[order] ? "descending" : "ascending");
     show(1);
@@ -194,9 +206,8 @@ function wrongRecords(data) {
   function tagged(words, tags) {
     const known = new Map(tags.map((tag) => [tag[0], tag]));
     return words.flatMap((word, place) => {
-      const tight = /[\u3000-\u9fff\uff00-\uffef]/.test(word) ? " tight" : "";
       const [, gold, predicted, sure] = known.get(place) || [place, -1, -1, null];
-      const off = gold !== predicted;
+      const off = gold !== predicted, tight = gold < 0 && /[\u3000-\u9fff\uff00-\uffef]/.test(word) ? " tight" : "";
       const below = off ? `✗ ${labelOf(predicted)}${sure === null ? "" : ` ${Math.round(100 * sure)}%`}` : "";
       const above = tag(gold, gold < 0 ? "" : labelOf(gold));
       return [element("span", `word${off ? " off" : ""}${tight}`, above, element("span", "", word), tag(predicted, below)), tight ? "" : " "];
