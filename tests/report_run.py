@@ -37,7 +37,7 @@ def write_run(
     chosen = [intents[n] for n in rng.integers(len(intents), size=size)]
     gold = {"intent": chosen, "slots": [tagged(rng, text) for text in texts]}
     predicted = {task: list(values) for task, values in gold.items()}
-    for number in np.flatnonzero(rng.random(size) < wrong):
+    for number in np.flatnonzero(rng.random(size) < wrong).tolist():
         predicted["intent"][number] = intents[rng.integers(len(intents))]
         predicted["slots"][number] = tagged(rng, texts[number])
     confidences: dict[str, list[Any]] = {
@@ -69,8 +69,13 @@ def write_run(
                           "precision": "fp32", "parameters": 2_000_000},
         "speed.json": {"seconds": 90.0, "samples/s": 100.0, "time/data": 0.1, "time/forward": 0.3,
                        "time/backward": 0.4, "time/optimizer": 0.1, "time/eval": 0.0, "time/checkpoint": 0.05},
-        "machine.json": {"interval_seconds": 5, "columns": {"seconds": [5, 10, 15], "cpu_percent": [50, 90, None],
-                                                            "memory_gib": [1.0, 2.0, 2.5]}},
+        "machine.json": {"interval_seconds": 5, "columns": {
+            "seconds": [5, 10, 15], "cpu_percent": [50, 90, None], "memory_gib": [1.0, 2.0, 2.5],
+            "disk_free_gib": [9.0, 8.0, 7.0], "gpu0_memory_gib": [3, 3, 3]}},
+        "check.json": {"level": "warning", "findings": [
+            {"level": "ok", "area": "model", "what": "gradients", "message": "all are finite", "figures": {}},
+            {"level": "warning", "area": "data", "what": "lengths", "message": f"3 texts are cut: {words[:40]}",
+             "figures": {"cut": 3}}]},
     }  # fmt: skip
     (folder / "best").mkdir()
     for name, value in files.items():
@@ -85,7 +90,7 @@ def write_run(
 def tagged(rng: np.random.Generator, text: list[str]) -> list[str]:
     """Legal IOB2."""
     tags: list[str] = []
-    for _ in text:
-        inside = [f"I-{tags[-1][2:]}"] if tags and tags[-1] != "O" else []
-        tags.append(str(rng.choice(["O", "O", "B-city", "B-date", *inside])))
+    for number in rng.integers(5, size=len(text)):
+        inside = f"I-{tags[-1][2:]}" if tags and tags[-1] != "O" else "O"
+        tags.append(["O", "O", "B-city", "B-date", inside][number])
     return tags

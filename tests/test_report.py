@@ -179,6 +179,15 @@ def test_curves_leave_out_what_is_no_number():
     assert line_chart("loss", {"a": ([1], [float("inf")])}, "step") is None
 
 
+def test_the_machine_and_the_check_are_shown(page):
+    said = "".join(page.texts)
+    for title in ("use, %", "memory, GiB", "free disk, GiB"):
+        assert said.count(title) == 1
+    assert "gpu0_memory_gib 3" in said and "cpu_percent 90" in said
+    levels = [row[0] for table in page.tables for row in table if row and row[0] in ("ok", "note", "warning", "error")]
+    assert levels == ["warning", "ok"]
+
+
 def test_what_a_run_lacks_is_left_out(tmp_path, capsys):
     """Only a configuration: still a page; not even that: one line."""
     (tmp_path / "config.yaml").write_text("seed: 1\n", encoding="utf-8")
@@ -261,7 +270,7 @@ def open_page(browser):
         tab = browser.new_page(viewport={"width": width, "height": 800})
         tab.on("console", lambda message: said.append(message.text))
         tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("request", lambda request: request.url.startswith("file:") or said.append(request.url))
+        tab.on("request", lambda request: said.extend([request.url] * (not request.url.startswith("file:"))))
         tab.goto((folder / "report.html").as_uri())
         return tab, said
 
@@ -283,7 +292,7 @@ def tab(run_tab):
 
 def shown(tab: Any) -> int:
     """How many mistakes are left by the filters."""
-    return int(re.search(r"([\d,]+) mistakes", tab.inner_text("#count"))[1].replace(",", ""))
+    return int(re.findall(r"([\d,]+) mistakes", tab.inner_text("#count"))[0].replace(",", ""))
 
 
 def column(tab: Any, name: str) -> list[str]:

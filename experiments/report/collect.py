@@ -40,7 +40,9 @@ class Collected:
     """the same -> task -> figures per class, confusions, calibration"""
     speed: dict[str, float]
     machine: dict[str, Any]
-    check: Any
+    """machine.json: name -> values over time"""
+    check: dict[str, Any]
+    """check.json: findings before the run"""
     times: tuple[datetime, datetime] | None
     """first and last line of train.log"""
 
@@ -77,7 +79,7 @@ def collect(folder: str | Path) -> Collected:
         reports={part: found for part in PARTS if (found := read_json(folder / f"{part}_report.json", {}))},
         speed=read_json(folder / "speed.json", {}),
         machine=read_json(folder / "machine.json", {}),
-        check=read_json(folder / "check.json", None),
+        check=read_json(folder / "check.json", {}),
         times=log_times(folder / "train.log"),
     )
 

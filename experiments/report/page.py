@@ -22,6 +22,10 @@ from .markup import Markup, element, joined, json_block, text
 HERE = Path(__file__).parent
 MOST_CLASSES = 20
 """of a confusion matrix; of more only those that are confused most often"""
+LEVELS = ("ok", "note", "warning", "error")
+UNITS = {"percent": "use, %", "disk": "free disk, GiB", "memory": "memory, GiB", "watts": "power, W",
+         "celsius": "temperature, °C"}  # fmt: skip
+"""part of a name in machine.json -> title of the chart"""
 FIGURES = ("precision", "recall", "f1")
 
 Section = tuple[str, str, Markup]  # id, title, content
@@ -443,26 +447,31 @@ def time(run: Collected) -> Section | None:
 
 
 def machine(run: Collected) -> Section | None:
-    """Percentages in one chart, memory in another; of machine.json."""
+    """Columns of machine.json, those of one unit in one chart."""
     columns = dict(run.machine.get("columns", {}))
-    minutes = [second / 60 for second in columns.pop("seconds", [])]
+    minutes = [None if second is None else second / 60 for second in columns.pop("seconds", [])]
     groups: dict[str, dict[str, Any]] = {}
     for name, values in columns.items():
-        known = [(minute, value) for minute, value in zip(minutes, values, strict=False) if value is not None]
-        title: str = {"percent": "use, %", "gib": "memory, GiB"}.get(str(name).split("_")[-1], str(name))
+        known = [(x, y) for x, y in zip(minutes, values, strict=False) if x is not None and y is not None]
+        title = next((title for part, title in UNITS.items() if part in name), name)
         groups.setdefault(title, {})[name] = ([x for x, _ in known], [y for _, y in known])
-    charts = [line_chart(title, series, "minutes", limits=(0, 100) if title == "use, %" else (0, 0))
+    charts = [line_chart(title, series, "minutes", limits=(0, 100) if "%" in title else (0, 0))
               for title, series in groups.items()]  # fmt: skip
     drawn = [chart for chart in charts if chart]
     return ("machine", "Machine", element("div", drawn, class_="charts")) if drawn else None
 
 
 def check(run: Collected) -> Section | None:
-    """Findings of check.json: a list, or a mapping with `findings`."""
-    findings = run.check.get("findings", []) if isinstance(run.check, dict) else run.check or []
-    rows = [element("li", " · ".join(str(value) for value in finding.values() if isinstance(value, str | int | float))
-                    if isinstance(finding, dict) else finding) for finding in findings]  # fmt: skip
-    return ("check", "Findings before the run", element("ul", rows)) if rows else None
+    """Findings of check.json: {"level": "warning", "area": "data", "what": "lengths", "message": …}, worst first."""
+    findings = sorted(run.check.get("findings", []), key=lambda finding: LEVELS.index(finding["level"]), reverse=True)
+    rows = [
+        element("tr", element("td", element("span", found["level"], class_=f"level {found['level']}")),
+                element("th", f"{found['area']}: {found['what']}", scope="row"),
+                element("td", found["message"], class_="lines"))
+        for found in findings
+    ]  # fmt: skip
+    table = element("table", element("tbody", rows), class_="findings")
+    return ("check", "Check before the run", element("div", table, class_="scroll")) if rows else None
 
 
 def about(run: Collected) -> Section | None:
