@@ -374,13 +374,14 @@ def test_predictions(tmp_path: Path) -> None:
     data = build({"train": file, "predict": bare}, tmp_path)
     labels: dict[str, Any] = {"intent": ["a", "b", "a"], "slots": [["O"], ["O", "B-x"], ["B-x", "O"]]}
     confidences: dict[str, Any] = {"intent": [0.123456, 1.0, 0.5], "slots": [[0.99999], [0.5, 0.25], [0.1, 0.0]]}
-    arguments = (data.rows("train"), data.schema, [2, 0, 1], labels, confidences, {"slots": [0.123456, 2.5, None]})
+    arguments = (data.rows("train"), data.schema, [2, 0, 1], labels, confidences)
+    losses: dict[str, Any] = {"slots": [0.123456, 2.5, None]}
 
     def lines(path: Path) -> list[Any]:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
     path = tmp_path / "deep" / "er" / "predictions.jsonl"
-    assert write_predictions(path, *arguments) == 3
+    assert write_predictions(path, *arguments, losses) == 3
     expected = [
         {
             "sample_id": 2,
@@ -412,7 +413,7 @@ def test_predictions(tmp_path: Path) -> None:
     ]
     assert lines(path) == expected
     assert "播" in path.read_text(encoding="utf-8")
-    assert write_predictions(path, *arguments, only_wrong=True) == 2
+    assert write_predictions(path, *arguments, losses, only_wrong=True) == 2
     assert lines(path) == expected[1:]
     assert [entry.name for entry in path.parent.iterdir()] == ["predictions.jsonl"]
 
