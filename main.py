@@ -585,6 +585,12 @@ def about_data(job: Job) -> dict[str, Any]:
     return {"dataset_info.json": figures(job), "splits.json": job.data.splits()}
 
 
+def about_run(job: Job, model: Any) -> dict[str, Any]:
+    from experiments.report.run_info import run_info
+
+    return about_data(job) | {"run_info.json": run_info(job, model)}
+
+
 def figures(job: Job) -> dict[str, Any]:
     """What is in each part of the data; a streamed one is not encoded for it."""
     return job.data.figures(["train"] if job.args.streaming else [])
@@ -625,7 +631,7 @@ def write_labels(job: Job, name: str, part: str, found: Any) -> Path:
     folder = Path(job.args.output_dir, "predictions" if part == "predict" else "errors")
     lines = folder / f"{job.data.output_name(name, part)}.jsonl"
     written = write_predictions(lines, data.rows(part), data.schema, found.sample_ids, found.labels, found.confidences,
-                                only_wrong=part != "predict")  # fmt: skip
+                                found.record_losses, only_wrong=part != "predict")  # fmt: skip
     logger.info("[%s] %d of %d records in %s", part.upper(), written, len(found.sample_ids), lines)
     return lines
 
@@ -663,12 +669,24 @@ def run_job(job: Job) -> None:
     if args.do_train:
         from model_utils.build import saved_model  # and transformers with it: after the data is checked
 
-        train(job, model, build_training(job, model), partial(about_data, job))
+        train(job, model, build_training(job, model), partial(about_run, job, model))
         model = saved_model(find_best(args.output_dir), args.trust_remote_code)
         leave_out_padding(job, model)
     for part in [part for part in ("eval", "test") if args.do_eval] + ["predict"] * args.do_predict:
         if job.data.having(part):
             report(job, model, part)
+    if job.rank == 0 and (args.do_train or args.do_eval):
+        write_page(args.output_dir)
+
+
+def write_page(folder: str) -> None:
+    """report.html; all it shows is written already, so a failure here ends no run, and no series of runs."""
+    from experiments.report import write_report
+
+    try:
+        logger.info("%s shows the run", write_report(folder))
+    except Exception:
+        logger.exception("a bug: no report.html; the run itself is whole")
 
 
 def run(argv: list[str] | None = None, script: Callable[[list[str] | None], None] = main) -> int:

@@ -6,6 +6,7 @@ Copy: with levels/, errors.py, labels.py, schema.py, tag_schemes.py; needs only 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .levels import level_of
@@ -19,13 +20,15 @@ def write_predictions(
     sample_ids: Sequence[int],
     labels: Mapping[str, Sequence[Any]],
     confidences: Mapping[str, Sequence[Any]],
+    losses: Mapping[str, Sequence[Any]] = MappingProxyType({}),
     only_wrong: bool = False,
 ) -> int:
-    """One line per record: sample_id, its text, `predictions` and `confidences` by task, `gold` where there is any.
+    """One line per record: sample_id, its text, `predictions` and `confidences` by task; where there is gold also
+    `gold` and `losses` by task, and `wrong`, the tasks whose prediction is.
 
     Args:
         rows: features with a column `record`, from `cached_features`; row number = sample id.
-        labels, confidences: task -> one entry per sample id.
+        labels, confidences, losses: task -> one entry per sample id.
         only_wrong: only records with gold labels of which at least one was not predicted.
 
     Returns: the number of lines. The file appears when it is complete.
@@ -42,7 +45,8 @@ def write_predictions(
             record = json.loads(records[sample_id]["record"])
             predicted = {task: values[position] for task, values in labels.items()}
             gold = schema.gold(record)
-            if only_wrong and all(levels[task].is_right(predicted[task], value) for task, value in gold.items()):
+            wrong = [task for task, value in gold.items() if not levels[task].is_right(predicted[task], value)]
+            if only_wrong and not wrong:
                 continue
             line = {
                 "sample_id": sample_id,
@@ -51,6 +55,8 @@ def write_predictions(
             }
             if gold:
                 line["gold"] = {task: levels[task].shown(value, record, schema) for task, value in gold.items()}
+                line["losses"] = {task: rounded(values[position]) for task, values in losses.items()}
+                line["wrong"] = wrong
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             written += 1
     unfinished.replace(path)

@@ -41,8 +41,8 @@ class Run:
 
     def right(self) -> list[bool]:
         """Whether each record of this part was labelled wholly right, in the order of the file."""
-        lines = self.wrong_file.read_text(encoding="utf-8").splitlines()
-        wrong = {json.loads(line)["sample_id"] for line in lines}
+        with open(self.wrong_file, encoding="utf-8") as lines:  # not splitlines, which cuts at U+2028 in a text, too
+            wrong = {json.loads(line)["sample_id"] for line in lines}
         splits, info = (
             json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
             for name in ("splits", "dataset_info")

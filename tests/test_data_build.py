@@ -375,12 +375,13 @@ def test_predictions(tmp_path: Path) -> None:
     labels: dict[str, Any] = {"intent": ["a", "b", "a"], "slots": [["O"], ["O", "B-x"], ["B-x", "O"]]}
     confidences: dict[str, Any] = {"intent": [0.123456, 1.0, 0.5], "slots": [[0.99999], [0.5, 0.25], [0.1, 0.0]]}
     arguments = (data.rows("train"), data.schema, [2, 0, 1], labels, confidences)
+    losses: dict[str, Any] = {"slots": [0.123456, 2.5, None]}
 
     def lines(path: Path) -> list[Any]:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
     path = tmp_path / "deep" / "er" / "predictions.jsonl"
-    assert write_predictions(path, *arguments) == 3
+    assert write_predictions(path, *arguments, losses) == 3
     expected = [
         {
             "sample_id": 2,
@@ -388,6 +389,8 @@ def test_predictions(tmp_path: Path) -> None:
             "predictions": {"intent": "a", "slots": ["O"]},
             "confidences": {"intent": 0.1235, "slots": [1.0]},
             "gold": {"intent": "a", "slots": ["O"]},
+            "losses": {"slots": 0.1235},
+            "wrong": [],
         },
         {
             "sample_id": 0,
@@ -395,6 +398,8 @@ def test_predictions(tmp_path: Path) -> None:
             "predictions": {"intent": "b", "slots": ["O", "B-x"]},
             "confidences": {"intent": 1.0, "slots": [0.5, 0.25]},
             "gold": {"intent": "a", "slots": ["O", "B-x"]},
+            "losses": {"slots": 2.5},
+            "wrong": ["intent"],
         },
         {
             "sample_id": 1,
@@ -402,11 +407,13 @@ def test_predictions(tmp_path: Path) -> None:
             "predictions": {"intent": "a", "slots": ["B-x", "O"]},
             "confidences": {"intent": 0.5, "slots": [0.1, 0.0]},
             "gold": {"intent": "b", "slots": ["B-x", "O"]},
+            "losses": {"slots": None},
+            "wrong": ["intent"],
         },
     ]
     assert lines(path) == expected
     assert "播" in path.read_text(encoding="utf-8")
-    assert write_predictions(path, *arguments, only_wrong=True) == 2
+    assert write_predictions(path, *arguments, losses, only_wrong=True) == 2
     assert lines(path) == expected[1:]
     assert [entry.name for entry in path.parent.iterdir()] == ["predictions.jsonl"]
 

@@ -411,6 +411,18 @@ def test_predict_generates_as_precisely_as_it_scores(load: Any) -> None:
     assert exact.labels["reply"] == load("gpt2").generate(batch)
 
 
+def test_losses_of_the_texts_add_up_to_that_of_the_batch(load: Any) -> None:
+    """And a text has the same loss beside others as alone."""
+    model = load("gpt2")
+    batch = batch_of(model)
+    result = predict(model, Batches([batch]), with_confidences=True)
+    found, items = result.record_losses["reply"], model.heads["reply"].num_items(batch["labels"]["reply"]).item()
+    assert sum(loss or 0 for loss in found) == pytest.approx(result.losses["reply"] * items, rel=1e-5)
+    bare = batch | {"labels": {"reply": batch["labels"]["reply"].index_fill(0, torch.tensor([1]), -100)}}
+    others = predict(model, Batches([bare]), with_confidences=True).record_losses["reply"]
+    assert others == [None if n == 1 else pytest.approx(loss, rel=1e-5) for n, loss in enumerate(found)]
+
+
 def test_a_copy_generates_with_its_own_weights(load: Any) -> None:
     model = load("gpt2")
     other = copy.deepcopy(model)

@@ -21,6 +21,7 @@ from data_process.levels import level_of
 from model_utils import heads
 from model_utils.heads import gold_optional, head_class, head_kinds
 from model_utils.multitask_model import MultiTaskModel, build_model
+from trainer.prediction import record_losses
 
 TAGS = ["O", "B-x", "I-x", "B-y", "I-y"]
 NAMES = ["a", "b", "c"]
@@ -194,7 +195,8 @@ def test_every_head_has_every_member(kind: str) -> None:
     assert isinstance(head.all_layers, bool) and isinstance(getattr(head, "EXACT", True), bool)
     assert isinstance(gold_optional(kind, {}), bool)
     documented = head_class.__globals__["__doc__"]
-    for name in (*MEMBERS, "EXACT", "gold_optional", "compares_records", "divergence", "criterion", "report", "tunes"):
+    optional = ("EXACT", "gold_optional", "compares_records", "divergence", "record_losses", "criterion", "report")
+    for name in (*MEMBERS, *optional, "tunes"):
         assert f"\n    {name}" in documented
 
 
@@ -266,6 +268,18 @@ def test_the_loss_is_a_sum_over_the_records(case: Case) -> None:
     parts = [summed(model, single) for single in singles]
     torch.testing.assert_close(loss, torch.stack([part for part, _ in parts]).sum(), rtol=1e-5, atol=0)
     assert_close({name: torch.stack([part[name] for _, part in parts]).sum(0) for name in gradient}, gradient)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if hasattr(head_class(case.kind), "record_losses")], ids=str)
+def test_record_losses_are_the_losses_of_each_record_alone(case: Case) -> None:
+    """Also in a batch with others; NaN, and so None in predictions, where the gold label is unknown."""
+    model, rows = model_of(case), features(case)
+    batch = collate(case, [*rows, blank(rows[0])], pad_to_multiple_of=16)
+    alone = [summed(model, collate(case, [row]))[0].item() if row["labels"] else None for row in rows]
+    with torch.no_grad():
+        found = record_losses(model.heads, model(batch), batch)["task"]
+    assert found == [None if loss is None else pytest.approx(loss, rel=1e-5) for loss in [*alone, None]]
+    assert len({*alone}) > 3
 
 
 @every_case

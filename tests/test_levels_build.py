@@ -106,6 +106,8 @@ def test_from_a_file_to_predictions(level: str, tmp_path: Path) -> None:
         "predictions": {"task": shown},
         "confidences": {"task": None},
         "gold": {"task": level_of(level).shown(references[0], records[0], data.schema)},
+        "losses": {},
+        "wrong": ["task"],
     }
     assert lines[0]["predictions"] == lines[0]["gold"] and lines[0]["confidences"] == {"task": 0.5}
     assert lines[2]["confidences"] == {"task": [0.25, None]}

@@ -40,7 +40,8 @@ def test_exactly_these_files_come_out(run):
     assert found == {
         *(".lock", "config.yaml", "train.log", "log.json", "metrics.jsonl", "speed.json", "dataset_info.json"),
         *("splits.json", "eval_metrics.json", "test_metrics.json", "eval_report.json", "test_report.json"),
-        *("machine.json", "errors/eval.jsonl", "errors/test.jsonl"),
+        *("machine.json", "errors/eval.jsonl", "errors/test.jsonl", "errors/eval.csv", "errors/test.csv"),
+        *("run_info.json", "report.html"),
         *(f"best/{name}" for name in MODEL_FILES | {"metrics.json", "README.md"}),
         *(f"last/{name}" for name in state),
         *(f"last.previous/{name}" for name in state),
@@ -56,6 +57,15 @@ def test_the_report_says_the_same_as_metrics_and_errors(run):
     wrong = sum(error["predictions"]["intent"] != error["gold"]["intent"] for error in errors)
     assert sum(mistake["count"] for mistake in intent["confusions"]["largest"]) == wrong
     assert sum(row["count"] for row in intent["calibration"]["bins"]) == 100
+
+
+def test_a_bug_in_the_page_is_told_and_ends_no_run(run, data, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("experiments.report.page.header", lambda run: 1 / 0)
+    argv = arguments(data, tmp_path / "out", do_train=None, model_name_or_path=run / "best", tasks=None, test_file=None)
+    assert main.run([text for text in argv if text != "--do_train"]) == 0
+    assert (tmp_path / "out/eval_metrics.json").exists() and not (tmp_path / "out/report.html").exists()
+    said = "".join(capfd.readouterr())
+    assert "ZeroDivisionError" in said and "a bug" in said
 
 
 def test_what_the_files_say(run, data):
@@ -108,7 +118,11 @@ def test_best_alone_predicts_and_its_score_is_the_eval_score(run, data, tmp_path
     assert files(tmp_path / "b") - {n for n in files(tmp_path / "b") if n.startswith("cache/")} == {
         "predictions/bare.jsonl"
     }
-    assert [{k: v for k, v in line.items() if k != "gold"} for line in with_gold] == without
+    assert [{k: v for k, v in line.items() if k not in ("gold", "losses", "wrong")} for line in with_gold] == without
+    mean = {task: sum(line["losses"][task] for line in with_gold) for task in ("intent", "slots")}
+    scores = read(run / "eval_metrics.json")
+    assert mean["intent"] / 100 == pytest.approx(scores["intent/loss"], abs=1e-4)
+    assert mean["slots"] / sum(len(r["tokens"]) for r in records) == pytest.approx(scores["slots/loss"], abs=1e-4)
     for line, record in zip(with_gold, records, strict=True):
         assert line["tokens"] == record["tokens"] and len(line["predictions"]["slots"]) == len(record["tokens"])
         assert line["gold"] == {"intent": record["intent"], "slots": record["tags"]}

@@ -22,6 +22,8 @@ and may have these:
                                        divergences, or squared differences of numbers
     criterion                          (logits, labels, class weights) -> losses in training, see losses.py
     score_loss(loss)                   metrics that follow from the mean loss
+    record_losses(logits, labels, batch)     the terms of `loss` outside training, (B,), NaN where a record has no gold
+                                       label; a head whose loss compares records has none
     report(predictions, references, confidences)     more than scores, as JSON: per class, confusions, calibration
     tunes; tune(confidences, references); decide(confidences)    whether and how evaluations in training settle how
                                        confidences become a prediction; what is settled is in buffers

@@ -57,13 +57,19 @@ class Head(nn.Module):
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         """Each text's loss is the mean over the types."""
+        return torch.where(labels[:, 0, 0] != -100, self.text_losses(logits, labels), 0.0).sum()
+
+    def record_losses(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        return self.text_losses(logits, labels).masked_fill(labels[:, 0, 0] == -100, float("nan"))
+
+    def text_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """(B,); without gold that of a text without entities."""
         logits = logits.float()
         gold = self.gold_spans(labels, logits.shape[-1])  # (B, C, W, W)
         zero = logits.new_zeros(*logits.shape[:2], 1)
         wrong = torch.where(gold, float("-inf"), logits).flatten(2)
         right = torch.where(gold, -logits, float("-inf")).flatten(2)
-        losses = (torch.cat([zero, wrong], 2).logsumexp(2) + torch.cat([zero, right], 2).logsumexp(2)).mean(1)  # (B,)
-        return torch.where(labels[:, 0, 0] != -100, losses, 0.0).sum()
+        return (torch.cat([zero, wrong], 2).logsumexp(2) + torch.cat([zero, right], 2).logsumexp(2)).mean(1)
 
     def gold_spans(self, labels: torch.Tensor, num_words: int) -> torch.Tensor:
         """(B, L, 3) of class, first, last word, negative ones being none -> True at each of them: (B, C, W, W)."""

@@ -79,6 +79,10 @@ class Head(nn.Module):
         criterion = self.criterion if self.training else cross_entropy
         return criterion(logits, self.multi_hot(labels), self.class_weights()).sum() / len(self.labels)
 
+    def record_losses(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        losses = cross_entropy(logits, self.multi_hot(labels), self.class_weights()).sum(1) / len(self.labels)
+        return losses.masked_fill(labels[:, 0] == -100, float("nan"))
+
     def multi_hot(self, labels: torch.Tensor) -> torch.Tensor:
         """(B, L) class numbers, negative ones being none -> (B, C) of 0 and 1; -100 for a text without gold labels."""
         gold = torch.zeros(len(labels), len(self.labels) + 1, device=labels.device)

@@ -48,6 +48,10 @@ class Head(nn.Module):
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         return F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
 
+    def record_losses(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        losses = F.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+        return losses.masked_fill(labels == -100, float("nan"))
+
     def divergence(self, logits: torch.Tensor, others: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return kl_divergence(logits, others, labels != -100)
 

@@ -61,6 +61,10 @@ class Head(nn.Module):
         criterion = self.criterion if self.training else cross_entropy
         return criterion(logits, labels, self.class_weights()).sum()
 
+    def record_losses(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        losses = cross_entropy(logits, labels, self.class_weights())
+        return losses.masked_fill(labels == -100, float("nan"))
+
     def divergence(self, logits: torch.Tensor, others: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return kl_divergence(logits, others, labels != -100)
 

@@ -73,6 +73,9 @@ class Head(nn.Module):
         # not logits[known]: its size would have to be read back from the device
         return self.error(torch.where(known, logits, 0.0), torch.where(known, labels, 0.0), reduction="sum")
 
+    def record_losses(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        return self.error(logits, labels.to(logits.dtype), reduction="none")  # NaN stays NaN
+
     def divergence(self, logits: torch.Tensor, others: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Squared differences."""
         return torch.where(labels.isnan(), 0.0, (logits - others) ** 2).sum()

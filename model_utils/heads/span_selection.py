@@ -72,6 +72,10 @@ class Head(nn.Module):
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         return F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum") / 2
 
+    def record_losses(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        losses = F.cross_entropy(logits, labels, ignore_index=-100, reduction="none").sum(1) / 2
+        return losses.masked_fill(labels[:, 0] == -100, float("nan"))
+
     def divergence(self, logits: torch.Tensor, others: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Mean of those of starts and ends."""
         return kl_divergence(logits.transpose(1, 2), others.transpose(1, 2), labels != -100) / 2

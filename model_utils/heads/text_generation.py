@@ -62,6 +62,10 @@ class Head(nn.Module):
         """logits: (B, L, V), each from the target's sub-words before it."""
         return torch.stack([self.text_loss(*text) for text in zip(logits, labels, strict=True)]).sum()
 
+    def record_losses(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        losses = torch.stack([self.text_loss(*text) for text in zip(logits, labels, strict=True)])
+        return losses.masked_fill((labels == -100).all(1), float("nan"))
+
     def divergence(self, logits: torch.Tensor, others: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Sub-word by sub-word; one text after the other for the same reason as the loss."""
         texts = zip(logits, others, labels != -100, strict=True)

@@ -61,6 +61,14 @@ class Head(nn.Module):
             return criterion(logits, labels).sum()
         return -self.crf(logits, labels, batch["word_mask"], reduction="sum")
 
+    def record_losses(self, logits: torch.Tensor, labels: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Sums over the words; with a CRF, of the sequence of tags."""
+        if self.crf is None:
+            losses = cross_entropy(logits, labels).sum(1)
+        else:
+            losses = -self.crf(logits, labels, batch["word_mask"], reduction="none")
+        return losses.masked_fill((labels == -100).all(1), float("nan"))
+
     def divergence(self, logits: torch.Tensor, others: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Word by word, also in front of a CRF."""
         return kl_divergence(logits, others, labels != -100)
