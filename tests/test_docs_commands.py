@@ -35,7 +35,7 @@ NOT_TRIED = {
 }
 SHELLS = ("sh", "bash", "shell", "console")  # languages of blocks
 # pages whose commands need files that only the page has -> the test that runs them
-RUN_ELSEWHERE = {"docs/extending.md": "tests/test_extending.py"}
+RUN_ELSEWHERE = {"docs/extending.md": "tests/test_extending.py", "docs/cookbook.md": "tests/test_cookbook.py"}
 PROGRAMS = ("python", "sh", "cp", "mkdir", "cd", "pip", "sbatch", "torchrun", "git")  # that a block may call
 
 

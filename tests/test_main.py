@@ -272,11 +272,10 @@ def test_own_metrics(data, tmp_path):
     assert metrics["own/right"] == pytest.approx(100 * metrics["intent/accuracy"])
 
 
-def test_check_writes_nothing(data, tmp_path, capsys):
+def test_check_writes_its_findings_and_nothing_else(data, tmp_path):
     assert main.run(arguments(data, tmp_path / "out", check=True, do_train=None, do_eval=None)) == 0
-    shown = capsys.readouterr().out
-    assert json.loads(shown[shown.index("{") :])["train"]["records"] == 400
-    assert not (tmp_path / "out").exists()
+    assert read(tmp_path / "out" / "check.json")["data"]["train"]["records"] == 400
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["check.json"]
 
 
 def test_debug_takes_64_records(data, tmp_path):
