@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import jsonargparse
@@ -32,11 +33,16 @@ NOT_TRIED = {
     ("python", "-m", "pytest"): "tests; those that are named must exist",
     ("python", "-m", "tests.world_sizes"): "takes no arguments; processes of torchrun",
     ("cp",): "copies; tests/test_readme.py does it",
+    ("pip",): "needs a network",
+    ("tensorboard",): "a server; tests/test_monitoring_doc.py calls what it stands on",
+    ("py-spy",): "no part of this; tests/test_monitoring_doc.py calls it",
+    ("python", "output/sample_joint_export/predict.py"): "is exported; tests/test_export_model.py calls it",
 }
 SHELLS = ("sh", "bash", "shell", "console")  # languages of blocks
 # pages whose commands need files that only the page has -> the test that runs them
 RUN_ELSEWHERE = {"docs/extending.md": "tests/test_extending.py", "docs/cookbook.md": "tests/test_cookbook.py"}
-PROGRAMS = ("python", "sh", "cp", "mkdir", "cd", "pip", "sbatch", "torchrun", "git")  # that a block may call
+# that a block may call
+PROGRAMS = ("python", "sh", "cp", "mkdir", "cd", "pip", "sbatch", "torchrun", "git", "tensorboard", "py-spy")
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
@@ -150,6 +156,7 @@ def until_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", [])
     monkeypatch.syspath_prepend(ROOT)
     monkeypatch.setattr("config.resolve_file", lambda name, source: source)
+    monkeypatch.setattr("config.find_spec", lambda name: SimpleNamespace(origin=name))  # trackers
     monkeypatch.setattr("config.ArgumentParser", Kept)
     monkeypatch.setattr("config.parse", files_once(config.parse))
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", strict(argparse.ArgumentParser.parse_args))
