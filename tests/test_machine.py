@@ -76,11 +76,11 @@ def run(folder: Path, number: int, **options: Any) -> dict[str, Any]:
 
 def test_a_resumed_run_goes_on_in_the_same_file(tmp_path: Path) -> None:
     first = run(tmp_path, 3)["columns"]
-    assert first["count"][:3] == [2, 3, 4] and 0.02 <= first["seconds"][0] < first["seconds"][1]
+    assert first["count"][:3] == [2, 3, 4] and 0.019 < first["seconds"][0] < first["seconds"][1]
     both = run(tmp_path, 2, resumes=True)["columns"]
     end = len(first["seconds"])
     assert both["seconds"][:end] == first["seconds"] and both["count"][:end] == first["count"]
-    assert both["seconds"][end] >= first["seconds"][-1] + 0.02, "only the time in which it ran"
+    assert both["seconds"][end] > first["seconds"][-1] + 0.019, "only the time in which it ran"
     assert both["seconds"] == sorted(both["seconds"]) and both["count"][end] == 2
     anew = run(tmp_path, 2)["columns"]
     assert anew["seconds"][0] < both["seconds"][end]
