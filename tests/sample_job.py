@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import main
 
@@ -22,8 +23,10 @@ def arguments(data, output, **options):
     return [text for name, value in options.items() if value is not None for text in (f"--{name}", str(value))]
 
 
-def in_this_process(command, **_):
-    """What `subprocess.run` would give for `python main.py …`."""
+def in_this_process(command, run=subprocess.run, **options):
+    """What `subprocess.run` would give for `python main.py …`; other programs do run."""
+    if command[0] != sys.executable:
+        return run(command, **options)
     return subprocess.CompletedProcess(command, main.run(command[2:]))
 
 

@@ -277,7 +277,7 @@ with StopSignals() as stop_signal:
 """,
     "trainer/machine.py": """
 import json, time
-from trainer.machine import Machine
+from parts.machine import Machine
 with Machine(".", seconds=0.05):
     time.sleep(0.3)
 columns = json.load(open("machine.json"))["columns"]
@@ -534,7 +534,7 @@ def test_imports_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(source, encoding="utf-8")
     files = {"room/b.py", "room/e/__init__.py", "room/e/f.py"}
-    assert found("room/a.py") == Copy(files, {"numpy", "pytorch-crf"}, {"room/d.py", "yaml", "scikit-learn", "torch"})
+    assert found("room/a.py") == Copy(files, {"numpy", "pytorch-crf"}, {"room/d.py", "PyYAML", "scikit-learn", "torch"})
 
 
 # ------------------------------------------------------------------------ copied

@@ -43,7 +43,7 @@ def test_a_state_that_resumes_is_three_times_one_that_predicts(data: Path, tmp_p
     assert size(output / "last") / size(output / "best") == pytest.approx(3, abs=0.2)
     weights = load_file(output / "best/model.safetensors")
     assert weights and all(isinstance(weight, torch.Tensor) for weight in weights.values())
-    known = {"safetensors", "json", "yaml", "jsonl", "log", "txt"}
+    known = {"safetensors", "json", "yaml", "jsonl", "log", "txt", "md", "html", "csv"}
     others = {path for path in output.rglob("*") if path.is_file() and path.suffix[1:] not in known}
     assert all(path.parent.name == "tensorboard" or path.name.startswith(".") for path in others)
     info = json.loads((output / "dataset_info.json").read_text(encoding="utf-8"))

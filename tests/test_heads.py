@@ -3,7 +3,6 @@
 Letters: B texts, T sub-words, W words, H hidden size, C classes or tags.
 """
 
-import ast
 import importlib
 import inspect
 import itertools
@@ -392,47 +391,7 @@ def test_the_use_in_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ]  # fmt: skip
 
 
-# ------------------------------------------------------------------------------------------ what goes with what
-
-
-def own_imports(name: str) -> set[str]:
-    """The files of the room that a file imports, also inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse((ROOM / name).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            module = (Path(name).parents[node.level - 1] / (node.module or "").replace(".", "/")).as_posix()
-            found.add(f"{module}/__init__.py" if (ROOM / module).is_dir() else f"{module}.py")
-    return found
-
-
-def needs(name: str) -> set[str]:
-    """All files that must be copied with one, directly or not."""
-    found, more = set(), {name}
-    while more:
-        found |= more
-        more = {other for one in more if (ROOM / one).exists() for other in own_imports(one)} - found
-    return found - {name}
-
-
-FILES = sorted(path.relative_to(ROOM).as_posix() for path in ROOM.rglob("*.py") if path.read_text(encoding="utf-8"))
-
-
-def test_what_is_imported_is_found() -> None:
-    assert own_imports("heads/sequence_regression.py") == {"inputs.py", "pooling.py", "scores/ranking.py"}
-    assert own_imports("heads/__init__.py") == {"encoder.py"} and own_imports("pooling.py") == set()
-    assert needs("build.py") >= {"heads/__init__.py", "encoder.py", "multitask_model.py"}
-
-
-def test_every_file_has_one_row_in_the_readme_that_says_what_goes_with_it() -> None:
+def test_every_file_has_one_row_in_the_readme() -> None:
     readme = (ROOM / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `([^`]+)` \| .+ \| (.*) \|$", readme, re.MULTILINE)
-    assert sorted(name for name, _ in rows) == FILES
-    listed = {name: set(re.findall(r"`([^`]+)`", goes_with)) for name, goes_with in rows}
-    assert listed == {name: needs(name) for name in FILES}
-    assert {name for name, goes_with in rows if goes_with.startswith("alone")} == {n for n in FILES if not needs(n)}
-
-
-@pytest.mark.parametrize("name", [name for name in FILES if "Copy together with" in (ROOM / name).read_text()])
-def test_the_head_of_a_file_says_what_goes_with_it(name: str) -> None:
-    (paragraph,) = re.findall(r"^Copy together with: ((?:.+\n)+)", (ROOM / name).read_text(), re.MULTILINE)
-    assert {file.removeprefix("model_utils/") for file in re.findall(r"[\w/]+\.py", paragraph)} == needs(name)
+    files = [path.relative_to(ROOM).as_posix() for path in ROOM.rglob("*.py") if path.read_text(encoding="utf-8")]
+    assert sorted(re.findall(r"^\| `([^`]+)` \| .+ \|$", readme, re.MULTILINE)) == sorted(files)

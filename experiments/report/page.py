@@ -42,9 +42,10 @@ def write_report(folder: str | Path) -> Path:
                                         machine(run), check(run), about(run)) if section]  # fmt: skip
     path = run.folder / "report.html"
     content = page(run.name, header(run), sections, json_block(page_data(tables), "data"))
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(content, encoding="utf-8", newline="\n")
-    unfinished.replace(path)
+    if not path.exists() or path.read_text(encoding="utf-8") != content:
+        unfinished = path.with_name(f".{path.name}.tmp")
+        unfinished.write_text(content, encoding="utf-8", newline="\n")
+        unfinished.replace(path)
     return path
 
 
