@@ -42,7 +42,7 @@ def walk(folder: Path, to_the_end: bool = True) -> dict[str, str]:
         return found
     start = weight(model)
     (folder / "walk").mkdir()
-    main.train(job, model, options, partial(main.about_data, job))
+    main.train(job, model, options, partial(main.about_run, job, model))
     output = folder / "walk"
     steps = [json.loads(line) for line in (output / "metrics.jsonl").read_text("utf-8").splitlines()]
     first = next(line for line in steps if line["kind"] == "train")
@@ -128,6 +128,7 @@ def scored(job: Any, output: Path) -> dict[str, str]:
     found = {"decode": "\n".join(lines), "score": json.dumps(rounded(trainer.score(result, references)), indent=1)}
     for part in ("eval", "test"):
         main.report(job, model, part)
+    main.write_page(job.args.output_dir)
     return found | {"files": listed(output)}
 
 
