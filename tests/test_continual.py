@@ -458,7 +458,7 @@ def test_the_commands_of_the_docs(tmp_path, monkeypatch, capsys):
     assert " ".join(sample) in (ROOT / "README.md").read_text(encoding="utf-8"), "whose commands test_readme.py runs"
     two = ["--task_list", "[06_liquor, 12_seafood]", "--output_dir", str(tmp_path / "out")]
     assert main.run([*jd21[2:], *fewer, *two], continual.continual) == 0
-    assert (tmp_path / "out/ewc strength=1000/order-1/seed-1/results.json").exists()
+    assert (tmp_path / "out/ewc/order-1/seed-1/results.json").exists()
     options = [word.replace("output/jd21_5", str(tmp_path / "out")) for word in report[3:]]
     assert main.run(options, continual_report.report) == 0
     assert "## accuracy" in capsys.readouterr().out

@@ -100,7 +100,7 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 @pytest.mark.parametrize(
-    "variant", [pytest.param(name, marks=pytest.mark.slow) if "workers" in name else name for name in VARIANTS]
+    "variant", [name if name == "plain" else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
 )
 def test_a_few_kills(tmp_path, variant):
     run = partial(train, options=OPTIONS | VARIANTS[variant])

@@ -139,6 +139,7 @@ def test_the_sequence_runs(tmp_path, monkeypatch):
     assert "| joint |" in (tmp_path / "sequence/continual.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_side_scripts_run(sandbox, tmp_path, monkeypatch, capsys):
     """In the order in which they stand, each by a call instead of a process."""
     monkeypatch.chdir(ROOT)

@@ -132,7 +132,8 @@ def test_workers_outlive_the_signal_that_all_processes_get(data, tmp_path, strea
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no distributed package")
-@pytest.mark.parametrize("whom", ["launcher", pytest.param("one rank", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("whom", ["launcher", "one rank"])
 def test_two_processes_stop_at_the_same_step(data, tmp_path, whom):
     out = tmp_path / "out"
     argv = arguments(data, out, epochs=500, eval_steps=10**6, batch_size=4, logging_steps=10, do_eval=None)

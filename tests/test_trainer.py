@@ -338,7 +338,7 @@ def test_the_example_of_the_readme():
     "size, environment, bar",
     [
         ((40, 120), {}, True),
-        ((0, 0), {}, False),
+        pytest.param((0, 0), {}, False, marks=pytest.mark.slow),
         pytest.param((40, 120), {"TQDM_DISABLE": "1"}, False, marks=pytest.mark.slow),
     ],
 )
