@@ -118,32 +118,33 @@ def gold_records(surveys: Surveys, task: str, part: str) -> int:
 
 def duplicates(names: Sequence[str], surveys: Surveys, where: str, form: str) -> list[Finding]:
     found = {part: repeats(together(names, surveys, part)) for part in ("train", *SCORED)}
-    rows = []
-    for part, copied in found.items():
-        if copied.exact or copied.near:
-            message = f"{part}{where}: {counted(copied, 'repeat an earlier one')}"
-            if copied.other_label:
-                message += f"; {copied.other_label:,} stand there with different {gold_of(form)}"
-            level = "warning" if copied.share >= 10 * MUCH or contradicts(copied, form) else "note"
-            rows.append(of_copies(level, "duplicates", part, message, copied))
-    clean_parts = [part for part, copied in found.items() if copied.records and not copied.exact + copied.near]
-    return rows + none_of("duplicates", clean_parts, f"{', '.join(clean_parts)}{where}: each text comes once")
+    said = ("repeat an earlier one", "{} stand there with different", "each text comes once")
+    return of_parts("duplicates", found, where, form, said, much=10 * MUCH)
 
 
 def leaks(names: Sequence[str], surveys: Surveys, where: str, form: str) -> list[Finding]:
     """Between training and evaluation."""
     train = together(names, surveys, "train")
     found = {part: copies(train, together(names, surveys, part)) for part in SCORED if len(train)}
-    rows = []
+    said = ("stand in train", "of {} train has other", "no text stands in train")
+    return of_parts("leakage", found, where, form, said)
+
+
+def of_parts(
+    what: str, found: Mapping[str, Copies], where: str, form: str, said: tuple[str, str, str], much: float = MUCH
+) -> list[Finding]:
+    """said: of copies, of those with other gold labels, of parts without any."""
+    rows: list[Finding] = []
+    does, other, none = said
     for part, copied in found.items():
         if copied.exact or copied.near:
-            message = f"{part}{where}: {counted(copied, 'stand in train')}"
+            message = f"{part}{where}: {counted(copied, does)}"
             if copied.other_label:
-                message += f"; of {copied.other_label:,} train has other {gold_of(form)}"
-            level = "warning" if copied.share >= MUCH or contradicts(copied, form) else "note"
-            rows.append(of_copies(level, "leakage", part, message, copied))
+                message += f"; {other.format(f'{copied.other_label:,}')} {gold_of(form)}"
+            level = "warning" if copied.share >= much or contradicts(copied, form) else "note"
+            rows.append(of_copies(level, what, part, message, copied))
     clean_parts = [part for part, copied in found.items() if copied.records and not copied.exact + copied.near]
-    return rows + none_of("leakage", clean_parts, f"{', '.join(clean_parts)}{where}: no text stands in train")
+    return rows + none_of(what, clean_parts, f"{', '.join(clean_parts)}{where}: {none}")
 
 
 def gold_of(form: str) -> str:
