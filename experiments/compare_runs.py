@@ -20,7 +20,9 @@ from typing import Any
 from .report.charts import line_chart
 from .report.collect import Collected, collect
 from .report.markup import Markup, element, joined
-from .report.page import bdi, column, duration, page
+from .report.page import page
+from .report.parts import bdi, duration
+from .report.results import column
 
 ANYWAY = ("seed", "output_dir", "cache_dir", "resume")
 """options in which runs of one column may differ"""

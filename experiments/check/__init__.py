@@ -15,7 +15,8 @@ from typing import Any
 
 from data_process.errors import DataError
 
-from .data import data_findings, take_surveys, wrong
+from .data import data_findings, wrong
+from .surveys import take_surveys
 from .table import Finding, as_table, in_colour, terminal_width, worst
 
 

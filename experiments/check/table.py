@@ -16,6 +16,7 @@ from typing import Any
 LEVELS = ("ok", "note", "warning", "error")
 COLOURS = {"ok": "32", "note": "36", "warning": "33", "error": "1;31"}
 NARROWEST, WIDEST = 60, 100  # columns
+MUCH = 0.01  # share from which on something is more than a note
 
 
 @dataclass

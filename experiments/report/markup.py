@@ -17,6 +17,9 @@ class Markup(str):
     """Text that is markup already."""
 
 
+Section = tuple[str, str, Markup]  # id, title, content
+
+
 def text(value: Any) -> Markup:
     return value if isinstance(value, Markup) else Markup(escape(UNPRINTABLE.sub("\ufffd", str(value))))
 
