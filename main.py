@@ -375,14 +375,11 @@ def training_options(
         tasks_vary: batches may lack tasks.
     """
     from model_utils.adapters import saved_weights
-    from model_utils.encoder import checkpoint_activations
     from model_utils.loss_weights import follow_losses
-    from model_utils.optim import EvalSchedule, build_optimizer, build_scheduler
-    from trainer.compile import compile_layers
+    from model_utils.optim import EvalSchedule
     from trainer.early_stopping import EarlyStopping
     from trainer.nonfinite import NonfinitePolicy
     from trainer.run_folder import RunFolder
-    from trainer.sharding import shard
     from trainer.step import TrainStep
     from tricks.build import build_tricks
 
@@ -401,23 +398,8 @@ def training_options(
         batches, references = evaluation
         early_stopping = EarlyStopping(job.monitor[0], args.patience, job.monitor[1])
         options |= {"eval_loader": batches, "references": references, "early_stopping": early_stopping}
-    model.to(job.device)
-    if args.activation_checkpointing:
-        checkpoint_activations(model.encoder)
-    if args.compile:
-        logger.info("%d layers are compiled when they are first used", compile_layers(model, job.device))
-    elif job.device.type == "cpu":  # they would cut each graph in ten
-        use_cpu_kernels(model)
-    if args.parallel == "fsdp" and job.world_size > 1:
-        right = "give --precision bf16 or fp32, or --parallel ddp"
-        require(job.precision != "fp16", "parallel", f"fsdp does not go with the fp16 of this device; {right}")
-        # autocast of a CPU leaves norms in the type of their weights, and fails where inputs are of another
-        shard(model, job.device, "fp32" if job.device.type == "cpu" else job.precision)
-    optimizer = build_optimizer(model, args.lr, args.head_lr, args.weight_decay, args.layer_decay, args.optimizer)
-    warmup_steps = args.warmup_steps or round(args.warmup_ratio * total_steps)
-    scheduler = build_scheduler(
-        args.lr_scheduler, optimizer, warmup_steps, total_steps, args.lr_scheduler_options, job.monitor[1]
-    )
+    place_model(job, model)
+    optimizer, scheduler = build_optimizer(job, model, total_steps)
     if args.loss_weighting == "dynamic":
         options["callbacks"].append(partial(follow_losses, model))
     if isinstance(scheduler, EvalSchedule):
@@ -434,6 +416,40 @@ def training_options(
     logger.info("%d steps of %d x %d x %s on %s in %s; %s", total_steps, job.world_size, args.accumulate, size,
                 job.device, job.precision, ", ".join(choices(args, model, optimizer)))  # fmt: skip
     return options
+
+
+def place_model(job: Job, model: Any) -> None:
+    """To the device, with what makes its layers smaller, faster, or spreads them over the processes."""
+    from model_utils.encoder import checkpoint_activations
+    from trainer.compile import compile_layers
+    from trainer.sharding import shard
+
+    args = job.args
+    model.to(job.device)
+    if args.activation_checkpointing:
+        checkpoint_activations(model.encoder)
+    if args.compile:
+        logger.info("%d layers are compiled when they are first used", compile_layers(model, job.device))
+    elif job.device.type == "cpu":  # they would cut each graph in ten
+        use_cpu_kernels(model)
+    if args.parallel == "fsdp" and job.world_size > 1:
+        right = "give --precision bf16 or fp32, or --parallel ddp"
+        require(job.precision != "fp16", "parallel", f"fsdp does not go with the fp16 of this device; {right}")
+        # autocast of a CPU leaves norms in the type of their weights, and fails where inputs are of another
+        shard(model, job.device, "fp32" if job.device.type == "cpu" else job.precision)
+
+
+def build_optimizer(job: Job, model: Any, total_steps: int) -> tuple[Any, Any]:
+    """And the schedule of its learning rates."""
+    from model_utils import optim
+
+    args = job.args
+    optimizer = optim.build_optimizer(model, args.lr, args.head_lr, args.weight_decay, args.layer_decay, args.optimizer)
+    warmup_steps = args.warmup_steps or round(args.warmup_ratio * total_steps)
+    scheduler = optim.build_scheduler(
+        args.lr_scheduler, optimizer, warmup_steps, total_steps, args.lr_scheduler_options, job.monitor[1]
+    )
+    return optimizer, scheduler
 
 
 def choices(args: Any, model: Any, optimizer: Any) -> list[str]:

@@ -20,7 +20,7 @@ import torch
 
 import main
 
-from .data import SCORED, Surveys
+from .surveys import SCORED, Surveys
 from .table import Finding, duration, size
 
 SECONDS = 6.0  # of training steps, and of evaluation

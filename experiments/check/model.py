@@ -16,7 +16,7 @@ import torch
 
 import main
 
-from .data import Surveys
+from .surveys import Surveys
 from .table import Finding
 
 RECORDS, STEPS, SECONDS = 8, 60, 15.0  # of the batch that is learnt by heart
