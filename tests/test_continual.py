@@ -389,37 +389,35 @@ def interrupt(place: str, monkeypatch: Any) -> None:
 
 
 def test_killed_at_random_moments(data, tmp_path):
-    kill(data, tmp_path, approaches=["sequential"], kills=1)
+    kill(data, tmp_path, "sequential", kills=1)
 
 
 @pytest.mark.slow
-def test_killed_often(data, tmp_path):
-    kill(data, tmp_path, approaches=APPROACHES, kills=6)
+@pytest.mark.parametrize("approach", APPROACHES)
+def test_killed_often(data, tmp_path, approach):
+    kill(data, tmp_path, approach, kills=6)
 
 
-def kill(data: Path, tmp_path: Path, approaches: list[str], kills: int) -> None:
+def kill(data: Path, tmp_path: Path, approach: str, kills: int) -> None:
     """Like test_kills.py: SIGKILL after a random time, the same command again, the same end."""
-    rng = random.Random(5)
-    for approach in approaches:
-        options = {"approaches": json.dumps([approach]), "save_steps": 1, "train_samples": 24, "batch_size": 8}
+    options = {"approaches": json.dumps([approach]), "save_steps": 1, "train_samples": 24, "batch_size": 8}
 
-        def run(folder: Path, options: dict[str, Any] = options) -> int:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            return main.run(command(data, folder, **options), continual.continual)
+    def run(folder: Path) -> int:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        return main.run(command(data, folder, **options), continual.continual)
 
-        start = time.monotonic()
-        assert forked(partial(run, tmp_path / "whole")) == 0
-        seconds, hits, runs = time.monotonic() - start, 0, 0
-        while hits < kills:
-            folder = tmp_path / f"killed-{runs}"
-            runs += 1
-            while hits < kills and forked(partial(run, folder), kill_after=rng.random() * seconds) is None:
-                hits += 1
-            assert forked(partial(run, folder)) == 0
-            assert_same(first_run(folder), first_run(tmp_path / "whole"), without_seconds)
-            shutil.rmtree(folder)
-        shutil.rmtree(tmp_path / "whole")
-        print(f"\n{approach}: {hits} kills in {runs} runs")
+    start = time.monotonic()
+    assert forked(partial(run, tmp_path / "whole")) == 0
+    rng, seconds, hits, runs = random.Random(5), time.monotonic() - start, 0, 0
+    while hits < kills:
+        folder = tmp_path / f"killed-{runs}"
+        runs += 1
+        while hits < kills and forked(partial(run, folder), kill_after=rng.random() * seconds) is None:
+            hits += 1
+        assert forked(partial(run, folder)) == 0
+        assert_same(first_run(folder), first_run(tmp_path / "whole"), without_seconds)
+        shutil.rmtree(folder)
+    print(f"\n{approach}: {hits} kills in {runs} runs")
 
 
 # --------------------------------------------------------------------- docs and configs
