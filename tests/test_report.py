@@ -17,9 +17,10 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from experiments.report import __main__ as command
 from experiments.report import write_report
-from experiments.report.charts import line_chart, ticks
+from experiments.report.charts import decades, line_chart, ticks
 from experiments.report.errors import page_data, read_errors, write_csv
 from experiments.report.markup import element, json_block
+from experiments.report.results import curves
 from tests.report_run import INTENTS, write_run
 
 HOSTILE = [
@@ -177,6 +178,21 @@ def test_curves_leave_out_what_is_no_number():
     chart = line_chart("loss", {"a": ([1, 2, 3], [1.0, float("nan"), 2.0])}, "step")
     assert chart is not None and "nan" not in chart and chart.count("<circle") == 4
     assert line_chart("loss", {"a": ([1], [float("inf")])}, "step") is None
+
+
+def test_a_loss_that_falls_far_is_drawn_by_factors():
+    assert decades(0.024, 4.5) == [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5]
+    assert decades(2e-6, 3) == [1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10] and decades(2, 2) == [2, 5]
+
+    def heights(*values):
+        chart = curves("loss", {"training": ([1, 2, 3], values)}, None)
+        return "logarithmic" in chart, [float(y) for y in re.findall(r'cy="([\d.]+)" r="2.2"', chart)]
+
+    drawn, (first, second, third) = heights(10.0, 1.0, 0.1)
+    assert drawn and third - second == pytest.approx(second - first, abs=0.1)
+    drawn, (first, second, third) = heights(2.0, 1.0, 0.5)
+    assert not drawn and third - second == pytest.approx((second - first) / 2, abs=0.1)
+    assert not heights(10.0, 1.0, -0.1)[0]  # a likelihood may be below 0
 
 
 def test_the_machine_and_the_check_are_shown(page):

@@ -6,7 +6,7 @@ Numbers are shown when the pointer rests on them (SVG's <title>).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .markup import Markup, element, joined
@@ -25,12 +25,14 @@ def line_chart(
     x_label: str,
     limits: tuple[float, float] | None = None,
     marked: tuple[float, str] | None = None,
+    logarithmic: bool = False,
 ) -> Markup | None:
     """
     Args:
         series: name -> x, y; what is not finite is left out.
         limits: of y, at least; default: of the data.
         marked: an x with a vertical line, and what it is.
+        logarithmic: equal factors of y are equally high; all must be positive.
     """
     known = {name: thinned([(x, y) for x, y in zip(*points, strict=True) if math.isfinite(y)])
              for name, points in series.items()}  # fmt: skip
@@ -40,7 +42,7 @@ def line_chart(
     xs = [x for points in known.values() for x, _ in points] + ([marked[0]] if marked else [])
     ys = [y for points in known.values() for _, y in points]
     low, high = (min(*ys, *(limits or ys)), max(*ys, *(limits or ys)))
-    plot = Plot((min(xs), max(xs)), (low, high))
+    plot = Plot((min(xs), max(xs)), (low, high), logarithmic)
     drawn = [plot.axes(x_label)]
     if marked:
         x = plot.x(marked[0])
@@ -78,8 +80,9 @@ def legend(series: Mapping[str, Sequence[tuple[float, float]]]) -> Markup:
 class Plot:
     """Places of numbers in a picture."""
 
-    def __init__(self, xs: tuple[float, float], ys: tuple[float, float]):
-        self.ticks_x, self.ticks_y = ticks(*xs), ticks(*ys)
+    def __init__(self, xs: tuple[float, float], ys: tuple[float, float], logarithmic: bool = False):
+        self.ticks_x, self.ticks_y = ticks(*xs), decades(*ys) if logarithmic else ticks(*ys)
+        self.scale: Callable[[float], float] = math.log10 if logarithmic else float
         self.xs = (xs[0], xs[1] if xs[1] > xs[0] else xs[0] + 1)
         self.ys = (min(ys[0], self.ticks_y[0]), max(ys[1], self.ticks_y[-1]))
 
@@ -88,7 +91,7 @@ class Plot:
         return round(LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT), 1)
 
     def y(self, value: float) -> float:
-        low, high = self.ys
+        low, high, value = (self.scale(number) for number in (*self.ys, value))
         return round(HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
 
     def axes(self, x_label: str) -> Markup:
@@ -113,6 +116,16 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
     base = 10 ** math.floor(math.log10(rough))
     step = next(base * factor for factor in (1, 2, 2.5, 5, 10) if base * factor >= rough * 0.999)
     return [step * n for n in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
+
+
+def decades(low: float, high: float) -> list[float]:
+    """1, 2 and 5 of each power of ten, or the powers alone where these are many; ends as those of `ticks`."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    digits = (1, 2, 5) if len(powers) <= 4 else (1,)
+    values = [float(f"{digit}e{power}") for power in powers for digit in digits]
+    first = max(place for place, value in enumerate(values) if value <= low)
+    last = min(place for place, value in enumerate(values) if value >= high)
+    return values[first : max(last, first + 1) + 1]
 
 
 def thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

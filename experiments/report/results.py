@@ -1,5 +1,6 @@
 """Scores of the best state, and the curves that led there."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,14 +9,24 @@ from .collect import Collected
 from .markup import Markup, Section, element
 from .parts import bdi, number
 
+FAR = 20
+"""how many times the least value of a loss its greatest one is where it is drawn by factors"""
+
 
 def results(run: Collected) -> Section | None:
     """Scores of the best state beside the curves that led there."""
-    charts = [line_chart(title, series, "step", marked=mark(run)) for title, series in curve_groups(run).items()]
+    charts = [curves(title, series, mark(run)) for title, series in curve_groups(run).items()]
     drawn = [chart for chart in charts if chart]
     content = [scores(run), element("div", drawn, class_="charts") if drawn else None]
     known = [part for part in content if part]
     return ("results", "Results", element("div", known, class_="beside" if len(known) > 1 else None)) if known else None
+
+
+def curves(title: str, series: Mapping[str, Any], marked: tuple[float, str] | None) -> Markup | None:
+    """A loss that falls far is drawn by factors: its end is what matters."""
+    values = [value for _, ys in series.values() for value in ys if math.isfinite(value)]
+    far = title.endswith("loss") and bool(values) and min(values) > 0 and max(values) > FAR * min(values)
+    return line_chart(f"{title}, logarithmic" * far or title, series, "step", marked=marked, logarithmic=far)
 
 
 def scores(run: Collected) -> Markup | None:
