@@ -1,6 +1,6 @@
 """The recipes of docs/cookbook.md run as they stand there, beside nothing but the files that their `cp` lines copy.
 
-    python -m pytest tests/test_cookbook.py         # --slow: runs them
+    python -m pytest tests/test_cookbook.py
 """
 
 import os
@@ -17,7 +17,6 @@ RECIPES = {}  # title -> `cp` lines, Python
 for section in re.split(r"^### \d+\. ", ENGLISH, flags=re.MULTILINE)[1:]:
     title, *blocks = [section.split("\n")[0], *re.findall(r"^```(?:sh|python)\n(.+?)^```", section, re.M | re.S)]
     RECIPES[title] = tuple(blocks)
-
 
 
 def test_every_recipe_is_found_and_shows_a_number() -> None:
@@ -66,7 +65,6 @@ def cooked(titles: list[str], folder: Path, packages: set[str]) -> dict[str, str
             run([(place, "recipe.py", "__main__") for place in names], packages).items()}  # fmt: skip
 
 
-@pytest.mark.slow
 def test_recipes_run(tmp_path: Path) -> None:
     failed = cooked([*RECIPES], tmp_path, {"torch", "transformers"})
     assert len(failed) == len(RECIPES) and not any(failed.values()), "\n".join(failed.values())
