@@ -99,14 +99,6 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in board.Scalars(tag)] for tag in tags}
 
 
-@pytest.mark.parametrize(
-    "variant", [name if name == "plain" else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
-)
-def test_a_few_kills(tmp_path, variant):
-    run = partial(train, options=OPTIONS | VARIANTS[variant])
-    kill_and_compare(run, tmp_path, kills=3, seed=1)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_hundred_kills(tmp_path, variant):

@@ -51,7 +51,7 @@ def jobs(draw: Any) -> tuple[list[int], list[int], int]:
     return lengths, num_inputs, largest + draw(st.integers(0, 300))
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(job=jobs(), seed=st.integers(0, 2**40), step=st.sampled_from([0.0, 0.05, 0.5]), world_size=st.integers(1, 4))
 def test_each_record_once_and_no_batch_with_too_many_places(job, seed, step, world_size):
     """In every epoch as many batches of the same sizes; dealt out to the ranks like cards; from any batch on."""
