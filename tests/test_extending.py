@@ -59,6 +59,7 @@ def run(copy: Path, words: list[str], said: Path | None = None) -> int | None:
         for name in [name for name in sys.modules if name.split(".")[0] in ROOMS | WIRING - {"tests"}]:
             del sys.modules[name]
         os.chdir(copy)
+        os.environ.pop("DATA_DIR", None)  # the page's files are in data/ of the copy
         sys.path.insert(0, str(copy))
         if said is not None:
             sys.stderr = said.open("w", buffering=1)
