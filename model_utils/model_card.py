@@ -139,11 +139,11 @@ def evaluation(
     if not metrics:
         return ["It was not evaluated in training.\n"]
     records = sum(d["records"] for d in data if d["part"] == "eval")
-    optimistic = "; as they chose this state, the figures flatter it a little" if monitor else ""
+    optimistic = "; as they chose this state, the figures flatter it" if monitor else ""
     words = any(task["kind"] in ("word_tagging", "global_pointer") for task in tasks)
     strictly = " Entities count as right if type and both ends are; words lost by cutting count as missed." * words
     return [table(("metric", "value"), [(code(name), f"{value:.4f}") for name, value in metrics.items()]),
-            f"On {records:,} records that were not trained on{optimistic}.{strictly}\n"]  # fmt: skip
+            f"On the {records:,} records of the evaluation data{optimistic}.{strictly}\n"]  # fmt: skip
 
 
 def use(example: Mapping[str, Any], loader: str) -> str:

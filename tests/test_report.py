@@ -186,6 +186,7 @@ def test_a_loss_that_falls_far_is_drawn_by_factors():
 
     def heights(*values):
         chart = curves("loss", {"training": ([1, 2, 3], values)}, None)
+        assert chart is not None
         return "logarithmic" in chart, [float(y) for y in re.findall(r'cy="([\d.]+)" r="2.2"', chart)]
 
     drawn, (first, second, third) = heights(10.0, 1.0, 0.1)

@@ -10,22 +10,20 @@ from data_process.survey import illegal_tags
 from .copies import duplicates, leaks
 from .labels import labels
 from .lengths import Figures, lengths
-from .surveys import SCORED, Surveys, group_name, groups
+from .surveys import SCORED, Surveys, groups
 from .table import Finding
 
 
 def data_findings(job: Any, surveys: Surveys, figures: Figures) -> list[Finding]:
     """figures: of each part, see DataSets.figures."""
     found = [records(job, surveys), *wrong(job), *missing_parts(job, surveys)]
-    for names in groups(job).values():
-        where = f" of {group_name(names)}" if len(groups(job)) > 1 else ""
+    for where, names in groups(job).items():
         form = job.data[names[0]].schema.form
         found += duplicates(names, surveys, where, form)
         found += leaks(names, surveys, where, form)
     for task in job.tasks:
         found += labels(job, task["name"], surveys)
-    for names in groups(job).values():
-        where = f" of {group_name(names)}" if len(groups(job)) > 1 else ""
+    for where, names in groups(job).items():
         found += lengths(job, names, surveys, figures, where)
     return found
 

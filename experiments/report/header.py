@@ -3,7 +3,7 @@
 from .charts import figure
 from .collect import Collected
 from .markup import Markup, element, joined
-from .parts import brief, duration
+from .parts import duration
 
 
 def header(run: Collected) -> Markup:
@@ -63,3 +63,8 @@ def device(run: Collected) -> str:
     info = run.info
     processes = f", {info['processes']} processes" if info.get("processes", 1) > 1 else ""
     return f"{info['device']}, {info['precision']}{processes}" if "device" in info else ""
+
+
+def brief(path: str) -> str:
+    """The end of a path; the configuration has all of it."""
+    return path if len(parts := path.split("/")) <= 3 else f"…/{'/'.join(parts[-3:])}"

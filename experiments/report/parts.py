@@ -1,14 +1,8 @@
-"""What several sections of the page show: names, numbers, times, and buttons that lead to wrong records."""
+"""What several sections of the page show: names, numbers and times."""
 
 from datetime import timedelta
-from typing import Any
 
 from .markup import Markup, element
-
-
-def brief(path: str) -> str:
-    """The end of a path; the configuration has all of it."""
-    return path if len(parts := path.split("/")) <= 3 else f"…/{'/'.join(parts[-3:])}"
 
 
 def duration(seconds: float) -> str:
@@ -28,16 +22,3 @@ def number(value: float | None, digits: int = 4) -> Markup:
 def bdi(value: str) -> Markup:
     """Text from data, whose direction does not change what stands around it."""
     return element("bdi", value)
-
-
-def share(value: float) -> Markup:
-    """A number and a bar as long as it is large."""
-    bar = element("svg", element("rect", width=round(40 * value, 1), height=4, class_="bar"), viewBox="0 0 40 4",
-                  class_="bar", aria_hidden="true")  # fmt: skip
-    return element("td", f"{value:.3f}", bar, class_="number")
-
-
-def jump(task: str, gold: str, predicted: str | None, *children: Any, **attributes: Any) -> Markup:
-    """A button that shows the records with this mistake."""
-    return element("button", *children, type_="button", data_task=task, data_gold=gold, data_predicted=predicted,
-                   **attributes)  # fmt: skip

@@ -7,7 +7,7 @@ from .charts import points_chart, reliability
 from .collect import Collected
 from .errors import Table
 from .markup import Markup, Section, element, joined
-from .parts import bdi, jump, number, share
+from .parts import bdi, number
 
 MOST_CLASSES = 20
 """of a confusion matrix; of more only those that are confused most often"""
@@ -146,3 +146,16 @@ def confusion(task: str, gold: str, predicted: str, count: int, total: int) -> M
     if gold == predicted:
         return element("td", f"{count:,}", class_=f"right h{level}", title=said)
     return element("td", jump(task, gold, predicted, f"{count:,}", title=said), class_=f"wrong h{level}")
+
+
+def share(value: float) -> Markup:
+    """A number and a bar as long as it is large."""
+    bar = element("svg", element("rect", width=round(40 * value, 1), height=4, class_="bar"), viewBox="0 0 40 4",
+                  class_="bar", aria_hidden="true")  # fmt: skip
+    return element("td", f"{value:.3f}", bar, class_="number")
+
+
+def jump(task: str, gold: str, predicted: str | None, *children: Any, **attributes: Any) -> Markup:
+    """A button that shows the records with this mistake."""
+    return element("button", *children, type_="button", data_task=task, data_gold=gold, data_predicted=predicted,
+                   **attributes)  # fmt: skip
